@@ -1,0 +1,380 @@
+use crate::{Headers, Text};
+use bytes::Bytes;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+
+/// A message: header fields, free headers, and a payload.
+///
+/// Every field may be absent on a message from a foreign client. On sending, the portable layer fills `id` and `time` before the first
+/// attempt; adapters never make ids. Cloning copies no payload. An adapter carries every field byte for byte or refuses the message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Identifies the message over all its copies and redeliveries.
+    pub id: Option<MessageId>,
+    /// When it was sent, to the millisecond.
+    pub time: Option<Timestamp>,
+    /// Document, command or event.
+    pub kind: Option<Kind>,
+    /// The type of the body, such as `order-created`.
+    pub type_name: Option<Text>,
+    /// Messages of one key stay in order on a channel that requires it.
+    pub key: Option<MessageKey>,
+    /// The id of the conversation, on a reply that of the request.
+    pub correlation_id: Option<Text>,
+    /// Return address. Foreign input: see the rules on replies.
+    pub reply_to: Option<Text>,
+    /// Media type of the payload, such as `application/json`.
+    pub content_type: Option<Text>,
+    /// From then on the message is not handed out any more.
+    pub expires_at: Option<Timestamp>,
+    /// Free headers.
+    pub headers: Headers,
+    /// The body; `None` is a tombstone, which differs from an empty body.
+    pub payload: Option<Bytes>,
+}
+
+impl Message {
+    /// A message with this payload and nothing else.
+    #[must_use]
+    pub fn new(payload: impl Into<Bytes>) -> Self {
+        Self {
+            payload: Some(payload.into()),
+            ..Self::default()
+        }
+    }
+
+    /// A message without payload.
+    #[must_use]
+    pub fn tombstone(key: impl Into<MessageKey>) -> Self {
+        Self {
+            key: Some(key.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the id, for a caller that keeps ids of its own.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Sets the kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// Sets the type of the body.
+    #[must_use]
+    pub fn with_type(mut self, type_name: impl Into<Text>) -> Self {
+        self.type_name = Some(type_name.into());
+        self
+    }
+
+    /// Sets the key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<MessageKey>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Sets the correlation id.
+    #[must_use]
+    pub fn with_correlation_id(mut self, id: impl Into<Text>) -> Self {
+        self.correlation_id = Some(id.into());
+        self
+    }
+
+    /// Sets the return address.
+    #[must_use]
+    pub fn with_reply_to(mut self, address: impl Into<Text>) -> Self {
+        self.reply_to = Some(address.into());
+        self
+    }
+
+    /// Sets the media type of the payload.
+    #[must_use]
+    pub fn with_content_type(mut self, content_type: impl Into<Text>) -> Self {
+        self.content_type = Some(content_type.into());
+        self
+    }
+
+    /// Sets the moment from which the message is not handed out any more.
+    #[must_use]
+    pub fn with_expiry(mut self, at: Timestamp) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// Adds a header behind those that are there.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<Text>, value: impl crate::HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    /// The payload's bytes; empty for a tombstone.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.payload.as_deref().unwrap_or_default()
+    }
+
+    /// Bytes of payload, key, texts and headers: what memory bounds are counted in. Adapters measure the wire form themselves.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let text = |t: &Option<Text>| t.as_ref().map_or(0, |t| t.len());
+        self.body().len()
+            + self.key.as_ref().map_or(0, |k| k.as_bytes().len())
+            + text(&self.type_name)
+            + text(&self.correlation_id)
+            + text(&self.reply_to)
+            + text(&self.content_type)
+            + self.headers.size()
+    }
+}
+
+/// What a message is, in the words of *Microservices Patterns*.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Data; the receiver decides what to do with it.
+    Document,
+    /// A request to do something.
+    Command,
+    /// Something has happened.
+    Event,
+}
+
+impl Kind {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Document => "document",
+            Self::Command => "command",
+            Self::Event => "event",
+        }
+    }
+
+    /// The kind of that name on the wire.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Document, Self::Command, Self::Event]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Identifies a message. A UUID where the portable layer made it, any text where a foreign client did.
+///
+/// A canonical UUID in text and the same UUID are equal, so an id survives every wire form.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(Id);
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Id {
+    Uuid(Uuid),
+    Text(Text),
+}
+
+impl MessageId {
+    /// The id as a UUID, if it is one.
+    #[must_use]
+    pub const fn as_uuid(&self) -> Option<Uuid> {
+        match self.0 {
+            Id::Uuid(uuid) => Some(uuid),
+            Id::Text(_) => None,
+        }
+    }
+
+    /// The id as text, hyphenated and in lower case when it is a UUID.
+    #[must_use]
+    pub fn to_text(&self) -> Text {
+        match &self.0 {
+            Id::Uuid(uuid) => Text::from(uuid.hyphenated().to_string()),
+            Id::Text(text) => text.clone(),
+        }
+    }
+}
+
+impl From<Uuid> for MessageId {
+    fn from(uuid: Uuid) -> Self {
+        Self(Id::Uuid(uuid))
+    }
+}
+
+impl From<Text> for MessageId {
+    fn from(text: Text) -> Self {
+        // Only the canonical form becomes a UUID: any other would not come back byte for byte.
+        match Uuid::try_parse(&text) {
+            Ok(uuid) if *uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text => uuid.into(),
+            _ => Self(Id::Text(text)),
+        }
+    }
+}
+
+impl From<&str> for MessageId {
+    fn from(text: &str) -> Self {
+        Text::from(text).into()
+    }
+}
+
+impl From<String> for MessageId {
+    fn from(text: String) -> Self {
+        Text::from(text).into()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Id::Uuid(uuid) => fmt::Display::fmt(uuid, f),
+            Id::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The ordering key of a message: bytes. Numbers become their decimal text, so that every client reads the same key.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageKey(Bytes);
+
+impl MessageKey {
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key's shared bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The key as text, if it is UTF-8.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl fmt::Debug for MessageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+impl From<Bytes> for MessageKey {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Text> for MessageKey {
+    fn from(text: Text) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+macro_rules! key_from {
+    ($($from:ty => $bytes:expr),+ $(,)?) => {$(
+        impl From<$from> for MessageKey {
+            fn from(key: $from) -> Self {
+                let bytes: fn($from) -> Bytes = $bytes;
+                Self(bytes(key))
+            }
+        }
+    )+};
+}
+key_from! {
+    &str => |k| Bytes::copy_from_slice(k.as_bytes()),
+    String => |k| k.into_bytes().into(),
+    &[u8] => Bytes::copy_from_slice,
+    Vec<u8> => Bytes::from,
+    u32 => |k| k.to_string().into(),
+    u64 => |k| k.to_string().into(),
+    i32 => |k| k.to_string().into(),
+    i64 => |k| k.to_string().into(),
+    Uuid => |k| k.to_string().into(),
+}
+
+/// A moment in milliseconds since 1970-01-01 00:00:00 UTC: the finest that every adapter carries unchanged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment that many milliseconds after 1970 began (UTC).
+    #[must_use]
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970 began (UTC).
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// The moment `later` than this one, cut to milliseconds.
+    #[must_use]
+    pub fn after(self, later: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long until `later`; zero when that is not later.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |m| -m),
+        };
+        Self(millis)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms since 1970", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canonical_uuid_in_text_is_the_same_id() {
+        let uuid = Uuid::from_u128(0x0192_f0c1_0000_7000_8000_0000_0000_0001);
+        assert_eq!(MessageId::from(uuid), MessageId::from(uuid.to_string()));
+        let upper = uuid.to_string().to_uppercase();
+        assert_eq!(
+            MessageId::from(upper.as_str()).to_string(),
+            upper,
+            "a foreign spelling comes back unchanged"
+        );
+    }
+
+    #[test]
+    fn numbers_as_keys_are_their_decimal_text() {
+        assert_eq!(MessageKey::from(42_u64), MessageKey::from("42"));
+    }
+}

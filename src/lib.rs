@@ -1,0 +1,3 @@
+//! One Producer/Consumer API, any message broker.
+
+pub use anybroker_contract::{Channel, Error, ErrorKind, Message, MessageKey, Result};
