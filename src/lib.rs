@@ -1,3 +1,26 @@
 //! One Producer/Consumer API, any message broker.
 
-pub use anybroker_contract::{Channel, Error, ErrorKind, Message, MessageKey, Result};
+mod backoff;
+mod body;
+mod clock;
+#[cfg(feature = "json")]
+mod codec;
+#[cfg(not(feature = "json"))]
+#[path = "codec_none.rs"]
+mod codec;
+mod effective;
+mod foreign;
+mod id;
+mod link;
+mod outlet;
+mod status;
+
+pub use adapter::{Channel, Error, ErrorKind, Message, MessageKey, Result};
+pub use body::{Body, Command, IntoMessage};
+pub use status::{BrokerStatus, State, Status};
+
+/// For authors of adapters: the contract, and the clocks.
+pub mod adapter {
+    pub use crate::clock::{ManualClock, SystemClock};
+    pub use anybroker_contract::*;
+}

@@ -1,0 +1,245 @@
+use super::state::{Flight, Next, for_all};
+use super::{Entry, Outlet, events, not_sent};
+use crate::adapter::{Confirmed, Message};
+use crate::link::undropped;
+use crate::status::State as Health;
+use crate::{Error, ErrorKind, Result};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+/// Hands over what waits, watches what is on its way, and opens the sender again after a loss, until the outlet closes.
+pub(super) async fn drive(outlet: Arc<Outlet>) {
+    let mut flights = Flights::default();
+    loop {
+        let now = outlet.link.clock.now();
+        let next = {
+            let mut queue = outlet.lock();
+            flights.0.extend(queue.launched());
+            queue.next(now, !flights.0.is_empty())
+        };
+        match next {
+            Next::Send { mut sender, messages, entries } => {
+                let mut handed = Handed { messages: &messages, entries };
+                let taken = outlet.attend(sender.send_batch(&messages), &mut flights, Some(&mut handed)).await;
+                let entries = handed.entries;
+                let confirm = taken.unwrap_or_else(|error| for_all(&error, entries.len()));
+                let mut queue = outlet.lock();
+                queue.give_back(sender);
+                // Answers that are there already count before anything else is handed over: a failure must not be overtaken.
+                match confirm.try_now() {
+                    Ok(confirmed) => queue.landed(messages, entries, confirmed, outlet.link.clock.now()),
+                    Err(confirm) => flights.0.push(Flight::new(messages, entries, confirm)),
+                }
+            }
+            Next::Reopen if !outlet.settings.reopen => {
+                let gone = not_sent(ErrorKind::NotFound, "the return address is gone");
+                outlet.lock().close(now);
+                outlet.lock().abandon(&gone);
+                outlet.end(0).await;
+                return;
+            }
+            Next::Reopen => reopen(&outlet, &mut flights).await,
+            Next::Wait { until } => {
+                if outlet.lock().is_broken() {
+                    flights.forsake();
+                }
+                outlet.rest(until, &mut flights).await;
+            }
+            Next::End => {
+                let closed = not_sent(ErrorKind::Closed, "the producer closed before the message could be sent");
+                let unsent = outlet.lock().abandon(&closed);
+                let unanswered = flights.0.iter().map(|f| f.entries.len()).sum::<usize>();
+                flights.forsake_all();
+                outlet.end(unsent + unanswered).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Tries until a sender is open again, or the outlet closes. The first try is at once.
+async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights) {
+    outlet.status.set(Health::Reconnecting, Some("the sender's connection is lost".into()));
+    let mut backoff = outlet.settings.backoff;
+    loop {
+        let (link, target, events) = (outlet.link.clone(), outlet.target.clone(), events(&outlet.status));
+        let opening = undropped(async move { link.sender(&target, events).await });
+        match outlet.attend(opening, flights, None).await {
+            Ok(opened) => {
+                outlet.lock().reopened(opened.handle, &opened.capabilities, &outlet.settings);
+                outlet.status.set(Health::Connected, None);
+                return;
+            }
+            Err(error) => {
+                let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
+                outlet.status.set(Health::Reconnecting, Some(error.to_string()));
+                let again = outlet.link.clock.now() + wait;
+                if outlet.pause(again, flights).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Outlet {
+    /// Polls the adapter's future to its end. Meanwhile answers are taken in and deadlines kept.
+    async fn attend<T>(
+        &self,
+        adapter: impl Future<Output = Result<T>>,
+        flights: &mut Flights,
+        mut handed: Option<&mut Handed<'_>>,
+    ) -> Result<T> {
+        let mut adapter = pin!(adapter);
+        loop {
+            let deadline = handed.as_ref().and_then(|h| earliest(&h.entries));
+            let mut timer = pin!(self.timer(flights.earliest().into_iter().chain(deadline).min()));
+            let landed = tokio::select! {
+                biased;
+                done = &mut adapter => return done,
+                landed = flights.next() => Some(landed),
+                () = &mut timer => None,
+                () = self.wake.notified() => None,
+            };
+            let now = self.link.clock.now();
+            let mut queue = self.lock();
+            match landed {
+                Some((flight, confirmed)) => queue.landed(flight.messages, flight.entries, confirmed, now),
+                None => {
+                    flights.0.extend(queue.launched());
+                    let handed = handed.as_mut().into_iter().flat_map(|h| h.messages.iter().zip(&mut h.entries));
+                    queue.expire(now, &mut flights.pairs(now).chain(handed));
+                }
+            }
+        }
+    }
+
+    /// Waits for anything to do. Answers are taken in and deadlines kept.
+    async fn rest(&self, until: Option<Instant>, flights: &mut Flights) {
+        let mut timer = pin!(self.timer(until.into_iter().chain(flights.earliest()).min()));
+        let landed = tokio::select! {
+            biased;
+            landed = flights.next() => Some(landed),
+            () = self.wake.notified() => None,
+            () = &mut timer => None,
+        };
+        let now = self.link.clock.now();
+        let mut queue = self.lock();
+        match landed {
+            Some((flight, confirmed)) => queue.landed(flight.messages, flight.entries, confirmed, now),
+            None => {
+                flights.0.extend(queue.launched());
+                queue.expire(now, &mut flights.pairs(now));
+            }
+        }
+    }
+
+    /// Waits until then, keeping deadlines. True when the outlet is to end.
+    async fn pause(&self, until: Instant, flights: &mut Flights) -> bool {
+        loop {
+            let now = self.link.clock.now();
+            match self.lock().next(now, false) {
+                Next::End => return true,
+                _ if now >= until => return false,
+                _ => {}
+            }
+            self.rest(Some(until), flights).await;
+        }
+    }
+
+    /// Closes the sender, on a task of its own if it does not answer, and tells whoever waits for the end.
+    async fn end(&self, unsent: usize) {
+        let sender = self.lock().take_sender();
+        if let Some(mut sender) = sender {
+            let closing = tokio::spawn(async move { sender.close().await });
+            let deadline = self.link.clock.now() + self.link.open_within;
+            tokio::select! {
+                _ = closing => {}
+                () = self.link.clock.sleep_until(deadline) => {}
+            }
+        }
+        let seq = self.lock().next_seq();
+        self.lock().quiet.send_replace(seq);
+        self.ended.send_replace(Some(unsent));
+    }
+
+    async fn timer(&self, at: Option<Instant>) {
+        match at {
+            Some(at) => self.link.clock.sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The batch that is being handed over, whose deadlines run too.
+struct Handed<'m> {
+    messages: &'m [Message],
+    entries: Vec<Entry>,
+}
+
+/// The batches on their way, in the order in which they were handed over.
+#[derive(Default)]
+struct Flights(Vec<Flight>);
+
+impl Flights {
+    /// The first batch to have its answers. Waits for ever when there is none. Cancel-safe.
+    async fn next(&mut self) -> (Flight, Confirmed) {
+        poll_fn(|cx| {
+            for at in 0..self.0.len() {
+                if let Poll::Ready(confirmed) = Pin::new(&mut self.0[at].confirm).poll(cx) {
+                    return Poll::Ready((self.0.remove(at), confirmed));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// What is on its way in batches of which a deadline has passed.
+    fn pairs(&mut self, now: Instant) -> impl Iterator<Item = (&Message, &mut Entry)> {
+        self.0
+            .iter_mut()
+            .filter(move |flight| flight.deadline.is_some_and(|at| at <= now))
+            .flat_map(move |flight| {
+                // Read again: what is answered now has no deadline any more.
+                flight.deadline = earliest(flight.entries.iter().filter(|e| e.deadline > now));
+                flight.messages.iter().zip(&mut flight.entries)
+            })
+    }
+
+    fn earliest(&self) -> Option<Instant> {
+        self.0.iter().filter_map(|flight| flight.deadline).min()
+    }
+
+    /// Lets go of batches of a dead sender that nobody waits for any more: their confirms run on, on tasks of their own.
+    fn forsake(&mut self) {
+        let (silent, kept): (Vec<_>, _) =
+            self.0.drain(..).partition(|flight| flight.entries.iter().all(|entry| entry.ticket.is_none()));
+        self.0 = kept;
+        silent.into_iter().for_each(|flight| drop(tokio::spawn(flight.confirm)));
+    }
+
+    /// Lets go of all batches; whoever waits for them gets "unknown".
+    fn forsake_all(&mut self) {
+        for flight in self.0.drain(..) {
+            for (message, mut entry) in flight.messages.into_iter().zip(flight.entries) {
+                if let Some(ticket) = entry.ticket.take() {
+                    let what = "the producer closed before the broker answered";
+                    let error = Error::new(ErrorKind::Closed, what)
+                        .with_operation("send")
+                        .with_outcome(crate::adapter::SendOutcome::Unknown);
+                    ticket.answer(Err(error.with_message(message)));
+                }
+            }
+            drop(tokio::spawn(flight.confirm));
+        }
+    }
+}
+
+pub(super) fn earliest<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Option<Instant> {
+    entries.into_iter().filter(|entry| entry.ticket.is_some()).map(|entry| entry.deadline).min()
+}
+

@@ -1,0 +1,224 @@
+//! The sending side of one channel: one ordered outlet for all producers of a broker.
+//!
+//! A message takes one of two ways. When nothing is waiting and the client can take it at once, the caller hands it over itself and nobody is
+//! woken. Otherwise it is queued and the driver, a task of the outlet's own, hands it over: batches as large as what has gathered, pipelined
+//! within a window. The driver alone waits for the adapter, so no pending adapter future depends on a caller that may go away.
+
+mod driver;
+mod lanes;
+mod state;
+mod ticket;
+
+pub(crate) use ticket::Answers;
+
+use crate::adapter::{Capabilities, Event, Events, Message, Receipt, SendOutcome, Target};
+use crate::link::{Link, undropped};
+use crate::status::{HandleStatus, State as Health};
+use crate::{Error, ErrorKind, Result, backoff::Backoff, foreign::Foreign, id::new_id};
+use state::{HandedOver, Phase, Queue};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use ticket::{Ticket, tickets};
+use tokio::sync::{Notify, watch};
+
+/// A message on its way, and what belongs to its sending.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    message: Message,
+    seq: u64,
+    /// On the wire; zero until measured.
+    size: usize,
+    deadline: Instant,
+    /// Absent once the caller has its answer.
+    ticket: Option<Ticket>,
+    tries: u32,
+    not_before: Option<Instant>,
+    /// An attempt has ended without the broker's word: whatever comes later, nobody can say that it was not sent.
+    unknown: bool,
+}
+
+impl Entry {
+    fn may_go_again(&self, error: &Error) -> bool {
+        error.is_retryable() && self.ticket.is_some()
+    }
+}
+
+/// How an outlet is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) window_messages: usize,
+    pub(crate) window_bytes: usize,
+    pub(crate) backoff: Backoff,
+    /// Whether a lost sender is opened again. A return address is not: it is gone.
+    pub(crate) reopen: bool,
+    pub(crate) foreign: Foreign,
+}
+
+/// The sending side of one channel.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    link: Link,
+    target: Target,
+    settings: Settings,
+    capabilities: Capabilities,
+    queue: Mutex<Queue>,
+    wake: Notify,
+    ended: watch::Sender<Option<usize>>,
+    status: Arc<HandleStatus>,
+}
+
+/// A send that was begun.
+pub(crate) enum Sending {
+    /// It has ended already.
+    Done(Result<Receipt>),
+    /// It ends later.
+    Waiting(Answers),
+}
+
+impl Outlet {
+    /// Opens the sender and starts the driver.
+    pub(crate) async fn open(
+        link: Link,
+        target: Target,
+        settings: Settings,
+        status: HandleStatus,
+    ) -> Result<Arc<Self>> {
+        let status = Arc::new(status);
+        let opened = {
+            let (link, target, events) = (link.clone(), target.clone(), events(&status));
+            undropped(async move { link.sender(&target, events).await }).await?
+        };
+        let ordered = link.binding.channel.requirements().order_per_key;
+        let outlet = Arc::new(Self {
+            queue: Mutex::new(Queue::new(opened.handle, ordered, &opened.capabilities, &settings)),
+            capabilities: opened.capabilities,
+            link,
+            target,
+            settings,
+            wake: Notify::new(),
+            ended: watch::Sender::new(None),
+            status,
+        });
+        tokio::spawn(driver::drive(Arc::clone(&outlet)));
+        Ok(outlet)
+    }
+
+    pub(crate) const fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    pub(crate) const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Begins to send one message: its place in the order is fixed when this returns.
+    pub(crate) fn send(&self, mut message: Message, within: Duration) -> Sending {
+        self.stamp(std::slice::from_mut(&mut message));
+        let mut queue = self.lock();
+        if let Err(closed) = queue.open() {
+            return Sending::Done(Err(self.explain(closed).with_message(message)));
+        }
+        let handed_over = queue.hand_over(std::slice::from_ref(&message));
+        match handed_over {
+            HandedOver::All(receipt) => Sending::Done(Ok(receipt)),
+            HandedOver::Refused(error) => Sending::Done(Err(self.explain(error).with_message(message))),
+            other => Sending::Waiting(self.wait(queue, vec![message], other, within)),
+        }
+    }
+
+    /// Sends all, in order, and gives one result for each.
+    pub(crate) async fn send_all(&self, mut messages: Vec<Message>, within: Duration) -> Vec<Result<Receipt>> {
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        self.stamp(&mut messages);
+        let answers = {
+            let mut queue = self.lock();
+            if let Err(closed) = queue.open() {
+                return messages
+                    .into_iter()
+                    .map(|m| Err(self.explain(closed.duplicate()).with_message(m)))
+                    .collect();
+            }
+            match queue.hand_over(&messages) {
+                HandedOver::All(receipt) => return messages.iter().map(|_| Ok(receipt.clone())).collect(),
+                other => self.wait(queue, messages, other, within),
+            }
+        };
+        answers.await.into_iter().map(|result| result.map_err(|e| self.explain(e))).collect()
+    }
+
+    fn wait(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        messages: Vec<Message>,
+        handed_over: HandedOver,
+        within: Duration,
+    ) -> Answers {
+        let (tickets, answers) = tickets(messages.len());
+        let deadline = self.link.clock.now() + within;
+        match handed_over {
+            HandedOver::Later(confirm) => queue.launch(messages, tickets, deadline, confirm),
+            _ => messages.into_iter().zip(tickets).for_each(|(m, ticket)| queue.push(m, deadline, ticket)),
+        }
+        drop(queue);
+        self.wake.notify_one();
+        answers
+    }
+
+    /// Resolves when everything sent before has its result.
+    pub(crate) async fn flush(&self) {
+        let mut quiet = self.lock().quiet.subscribe();
+        let upto = self.lock().next_seq();
+        // An error means that the outlet is gone, and with it everything that was waiting.
+        let _ = quiet.wait_for(|done| *done >= upto).await;
+    }
+
+    /// Takes no more, sends what waits until the deadline, and says how many were left. Again gives the same answer.
+    pub(crate) async fn close(&self, deadline: Instant) -> usize {
+        self.lock().close(deadline);
+        self.wake.notify_one();
+        let mut ended = self.ended.subscribe();
+        // An error means that the driver is gone: then nothing waits any more.
+        ended.wait_for(Option::is_some).await.map_or(0, |unsent| unsent.unwrap_or(0))
+    }
+
+    fn stamp(&self, messages: &mut [Message]) {
+        let now = self.link.clock.wall();
+        for message in messages {
+            message.id.get_or_insert_with(|| new_id(now));
+            message.time.get_or_insert(now);
+            self.settings.foreign.outgoing(message);
+        }
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        self.link.explain(error, "send")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the adapter reports about a sender, as a state.
+fn events(status: &Arc<HandleStatus>) -> Events {
+    let status = Arc::clone(status);
+    Events::new(move |event| match event {
+        Event::Blocked { reason } | Event::Paused { reason } => status.set(Health::Stalled, Some(reason)),
+        Event::Reconnecting { error } => status.set(Health::Reconnecting, Some(error.to_string())),
+        Event::Unblocked | Event::Connected => status.set(Health::Connected, None),
+        _ => {}
+    })
+}
+
+/// The error of a message that was never handed over.
+fn not_sent(kind: ErrorKind, what: impl Into<String>) -> Error {
+    Error::new(kind, what).with_outcome(SendOutcome::NotSent)
+}
+
+impl Phase {
+    const fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+}

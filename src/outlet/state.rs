@@ -1,0 +1,489 @@
+use super::driver::earliest;
+use super::lanes::{Lanes, Verdict};
+use super::{Entry, Settings, Ticket, not_sent};
+use crate::adapter::{
+    Capabilities, Confirm, Confirmed, Message, MessageKey, Receipt, SendOutcome, Sender,
+};
+use crate::{Error, ErrorKind, Result, backoff::Backoff};
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// What waits to be sent, in order, and the sender while nobody uses it.
+pub(super) struct Queue {
+    pub(super) phase: Phase,
+    sender: Option<Box<dyn Sender>>,
+    broken: bool,
+    /// Failed before, to go again before anything new; ascending.
+    again: VecDeque<Entry>,
+    waiting: VecDeque<Entry>,
+    /// Handed over by callers, for the driver to watch.
+    flights: Vec<Flight>,
+    lanes: Lanes,
+    limits: Limits,
+    seq: u64,
+    /// No deadline of what waits here is earlier.
+    alarm: Option<Instant>,
+    in_flight: usize,
+    in_flight_bytes: usize,
+    backoff: Backoff,
+    /// The seq below which everything has its result.
+    pub(super) quiet: watch::Sender<u64>,
+}
+
+/// Whether the outlet takes messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Closing(Instant),
+}
+
+#[derive(Debug)]
+struct Limits {
+    message: usize,
+    batch: usize,
+    batch_bytes: usize,
+    window: usize,
+    window_bytes: usize,
+}
+
+/// A batch that was handed over: entries without their messages, which lie together for the adapter.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) messages: Vec<Message>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) confirm: Confirm,
+    /// The earliest deadline of those that still wait.
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Flight {
+    pub(super) fn new(messages: Vec<Message>, entries: Vec<Entry>, confirm: Confirm) -> Self {
+        let deadline = earliest(&entries);
+        Self { messages, entries, confirm, deadline }
+    }
+}
+
+/// What became of messages that a caller handed over itself.
+pub(super) enum HandedOver {
+    /// Accepted at once.
+    All(Receipt),
+    /// Handed over; the answer is in the confirm.
+    Later(Confirm),
+    /// The only message cannot be carried.
+    Refused(Error),
+    /// Nothing was taken.
+    NotNow,
+}
+
+/// What the driver does next.
+pub(super) enum Next {
+    Send { sender: Box<dyn Sender>, messages: Vec<Message>, entries: Vec<Entry> },
+    Reopen,
+    Wait { until: Option<Instant> },
+    End,
+}
+
+impl Queue {
+    pub(super) fn new(sender: Box<dyn Sender>, ordered: bool, has: &Capabilities, settings: &Settings) -> Self {
+        Self {
+            phase: Phase::Open,
+            sender: Some(sender),
+            broken: false,
+            again: VecDeque::new(),
+            waiting: VecDeque::new(),
+            flights: Vec::new(),
+            lanes: Lanes::new(ordered, has.in_flight_per_key),
+            limits: Limits::new(has, settings),
+            seq: 0,
+            alarm: None,
+            in_flight: 0,
+            in_flight_bytes: 0,
+            backoff: settings.backoff,
+            quiet: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn open(&self) -> Result<()> {
+        if self.phase.is_open() {
+            return Ok(());
+        }
+        Err(not_sent(ErrorKind::Closed, "the producer is closed"))
+    }
+
+    pub(super) const fn next_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Hands over at once, when nobody is overtaken by it and the client takes it now. While batches are on their way, messages
+    /// gather instead.
+    pub(super) fn hand_over(&mut self, messages: &[Message]) -> HandedOver {
+        let idle = !self.broken && self.waiting.is_empty() && self.again.is_empty() && self.in_flight == 0;
+        let Some(sender) = self.sender.as_mut().filter(|_| idle && messages.len() <= self.limits.batch) else {
+            return HandedOver::NotNow;
+        };
+        let mut bytes = 0;
+        for message in messages {
+            match measure(&**sender, message, self.limits.message) {
+                Ok(size) => bytes += size,
+                Err(error) if messages.len() == 1 => return HandedOver::Refused(error),
+                Err(_) => return HandedOver::NotNow,
+            }
+        }
+        if bytes > self.limits.batch_bytes && messages.len() > 1 {
+            return HandedOver::NotNow;
+        }
+        match sender.try_send(messages) {
+            None => HandedOver::NotNow,
+            Some(Ok(confirm)) => match confirm.try_now() {
+                Ok(Confirmed::All(receipt)) => HandedOver::All(receipt),
+                Ok(other) => HandedOver::Later(Confirm::ready(other.into_results(messages.len()))),
+                Err(confirm) => HandedOver::Later(confirm),
+            },
+            Some(Err(error)) => HandedOver::Later(for_all(&error, messages.len())),
+        }
+    }
+
+    /// Queues a message.
+    pub(super) fn push(&mut self, message: Message, deadline: Instant, ticket: Ticket) {
+        let entry = self.entry(message, deadline, ticket);
+        self.waiting.push_back(entry);
+    }
+
+    /// Gives the driver a batch to watch that a caller has handed over.
+    pub(super) fn launch(
+        &mut self,
+        messages: Vec<Message>,
+        tickets: impl Iterator<Item = Ticket>,
+        deadline: Instant,
+        confirm: Confirm,
+    ) {
+        let mut entries = Vec::with_capacity(messages.len());
+        for (message, ticket) in messages.iter().zip(tickets) {
+            let mut entry = self.entry(Message::default(), deadline, ticket);
+            entry.size = message.size();
+            self.depart(message, &entry, false);
+            entries.push(entry);
+        }
+        self.flights.push(Flight::new(messages, entries, confirm));
+    }
+
+    fn entry(&mut self, message: Message, deadline: Instant, ticket: Ticket) -> Entry {
+        self.seq += 1;
+        self.alarm = Some(self.alarm.map_or(deadline, |at| at.min(deadline)));
+        Entry {
+            message,
+            seq: self.seq - 1,
+            size: 0,
+            deadline,
+            ticket: Some(ticket),
+            tries: 0,
+            not_before: None,
+            unknown: false,
+        }
+    }
+
+    /// The batches that callers have handed over since the driver last looked.
+    pub(super) fn launched(&mut self) -> Vec<Flight> {
+        std::mem::take(&mut self.flights)
+    }
+
+    /// What the driver does next. `flying` says whether batches are on their way.
+    pub(super) fn next(&mut self, now: Instant, flying: bool) -> Next {
+        if let Phase::Closing(deadline) = self.phase {
+            let drained = self.waiting.is_empty() && self.again.is_empty();
+            if now >= deadline || (drained && !flying) {
+                return Next::End;
+            }
+        }
+        if self.broken {
+            return if flying { Next::Wait { until: self.earliest(now) } } else { Next::Reopen };
+        }
+        let Some(sender) = self.sender.take() else { return Next::Wait { until: self.earliest(now) } };
+        let (messages, entries) = self.batch(&*sender, now);
+        if messages.is_empty() {
+            self.sender = Some(sender);
+            self.publish_quiet(flying);
+            return Next::Wait { until: self.earliest(now) };
+        }
+        Next::Send { sender, messages, entries }
+    }
+
+    /// The sender is free again.
+    pub(super) fn give_back(&mut self, sender: Box<dyn Sender>) {
+        self.sender = Some(sender);
+    }
+
+    /// A new sender, after a loss: what failed meanwhile may go at once.
+    pub(super) fn reopened(&mut self, sender: Box<dyn Sender>, has: &Capabilities, settings: &Settings) {
+        self.sender = Some(sender);
+        self.broken = false;
+        self.lanes.adopt(has.in_flight_per_key);
+        self.limits = Limits::new(has, settings);
+        self.backoff.reset();
+        for entry in &mut self.again {
+            entry.not_before = None;
+        }
+    }
+
+    pub(super) fn take_sender(&mut self) -> Option<Box<dyn Sender>> {
+        self.sender.take().filter(|_| !self.broken)
+    }
+
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(super) fn close(&mut self, deadline: Instant) {
+        if self.phase.is_open() {
+            self.phase = Phase::Closing(deadline);
+        }
+    }
+
+    /// The answers for a batch.
+    pub(super) fn landed(
+        &mut self,
+        messages: Vec<Message>,
+        entries: Vec<Entry>,
+        confirmed: Confirmed,
+        now: Instant,
+    ) {
+        let results = confirmed.into_results(entries.len());
+        // In the order of the batch: a failure is judged before what follows it.
+        for ((message, mut entry), result) in messages.into_iter().zip(entries).zip(results) {
+            entry.message = message;
+            self.in_flight -= 1;
+            self.in_flight_bytes -= entry.size;
+            self.answer(entry, result, now);
+        }
+    }
+
+    /// Fails what has passed its deadline: what waits here, and in `flying` what has no answer yet.
+    pub(super) fn expire(&mut self, now: Instant, flying: &mut dyn Iterator<Item = (&Message, &mut Entry)>) {
+        for (message, entry) in flying {
+            if entry.deadline <= now
+                && let Some(ticket) = entry.ticket.take()
+            {
+                let late = Error::new(ErrorKind::Timeout, "the broker has not answered before the deadline")
+                    .with_outcome(SendOutcome::Unknown);
+                ticket.answer(Err(late.with_operation("send").with_message(message.clone())));
+            }
+        }
+        if self.alarm.is_some_and(|at| at <= now) {
+            let late = || not_sent(ErrorKind::Timeout, "the message could not be sent before the deadline");
+            self.fail_where(|entry| entry.deadline <= now, late);
+            self.alarm = self.again.iter().chain(&self.waiting).map(|entry| entry.deadline).min();
+        }
+    }
+
+    /// Fails everything that waits. Says how many that were.
+    pub(super) fn abandon(&mut self, why: &Error) -> usize {
+        let unsent = self.waiting.len() + self.again.len();
+        self.fail_where(|_| true, || why.duplicate().with_outcome(SendOutcome::NotSent));
+        unsent
+    }
+
+    fn fail_where(&mut self, hit: impl Fn(&Entry) -> bool, why: impl Fn() -> Error) {
+        let mut failed_keys = Vec::new();
+        for again in [true, false] {
+            let entries = std::mem::take(if again { &mut self.again } else { &mut self.waiting });
+            for entry in entries {
+                let key = self.lanes.key(&entry.message).cloned();
+                let follows = key.as_ref().is_some_and(|key| failed_keys.contains(key));
+                if !follows && !hit(&entry) {
+                    if again { self.again.push_back(entry) } else { self.waiting.push_back(entry) }
+                    continue;
+                }
+                let error = if follows { follower() } else { why() };
+                if let Some(key) = key {
+                    if again {
+                        self.lanes.given_up(&key);
+                    }
+                    if !follows {
+                        failed_keys.push(key);
+                    }
+                }
+                fail(entry, error);
+            }
+        }
+    }
+
+    fn batch(&mut self, sender: &dyn Sender, now: Instant) -> (Vec<Message>, Vec<Entry>) {
+        let mut messages = Vec::new();
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        for again in [true, false] {
+            let mut kept = VecDeque::new();
+            let mut held: Vec<MessageKey> = Vec::new();
+            // Looking past held messages is bounded, so that a long queue of one key costs no full scan per batch.
+            while kept.len() < 4 * self.limits.window {
+                let from = if again { &mut self.again } else { &mut self.waiting };
+                let Some(mut entry) = from.pop_front() else { break };
+                let key = self.lanes.key(&entry.message).cloned();
+                let waits = entry.not_before.is_some_and(|at| at > now)
+                    || key.as_ref().is_some_and(|key| {
+                        held.contains(key)
+                            || if again { self.lanes.holds_again(key) } else { self.lanes.holds(key) }
+                    });
+                if waits {
+                    held.extend(key);
+                    kept.push_back(entry);
+                    continue;
+                }
+                if entry.size == 0 {
+                    match measure(sender, &entry.message, self.limits.message) {
+                        Ok(size) => entry.size = size.max(1),
+                        Err(error) => {
+                            self.give_up(entry, error);
+                            continue;
+                        }
+                    }
+                }
+                let full = messages.len() >= self.limits.batch
+                    || self.in_flight >= self.limits.window
+                    || (!messages.is_empty() && bytes + entry.size > self.limits.batch_bytes)
+                    || (self.in_flight > 0 && self.in_flight_bytes + entry.size > self.limits.window_bytes);
+                if full {
+                    kept.push_back(entry);
+                    break;
+                }
+                bytes += entry.size;
+                let message = std::mem::take(&mut entry.message);
+                self.depart(&message, &entry, again);
+                messages.push(message);
+                entries.push(entry);
+            }
+            let from = if again { &mut self.again } else { &mut self.waiting };
+            for entry in kept.into_iter().rev() {
+                from.push_front(entry);
+            }
+        }
+        (messages, entries)
+    }
+
+    fn depart(&mut self, message: &Message, entry: &Entry, again: bool) {
+        self.in_flight += 1;
+        self.in_flight_bytes += entry.size;
+        if let Some(key) = self.lanes.key(message).cloned() {
+            self.lanes.handed_over(&key, again);
+        }
+    }
+
+    fn answer(&mut self, mut entry: Entry, result: Result<Receipt>, now: Instant) {
+        let key = self.lanes.key(&entry.message).cloned();
+        match (result, key) {
+            (Ok(receipt), key) => {
+                let seq = entry.seq;
+                if let Some(ticket) = entry.ticket.take() {
+                    ticket.answer(Ok(receipt));
+                }
+                if let Some(key) = key {
+                    let verdict = self.lanes.accepted(&key, seq);
+                    self.carry_out(verdict, now);
+                }
+            }
+            (Err(error), key) => {
+                self.broken |= error.kind() == ErrorKind::Disconnected;
+                entry.unknown |= error.outcome().unwrap_or(SendOutcome::Unknown) == SendOutcome::Unknown;
+                let verdict = match key {
+                    Some(key) => self.lanes.failed(&key, entry, error),
+                    None if entry.may_go_again(&error) => Verdict { again: vec![(entry, error)], failed: vec![] },
+                    None => Verdict { again: vec![], failed: vec![(entry, error)] },
+                };
+                self.carry_out(verdict, now);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, verdict: Verdict, now: Instant) {
+        let mut wait = None;
+        for (mut entry, error) in verdict.again {
+            entry.tries += 1;
+            if error.kind() != ErrorKind::Disconnected {
+                let wait = *wait.get_or_insert_with(|| self.backoff.next_wait());
+                entry.not_before = Some(now + error.retry_after().unwrap_or(wait));
+            }
+            let at = self.again.partition_point(|other| other.seq < entry.seq);
+            self.again.insert(at, entry);
+        }
+        for (entry, error) in verdict.failed {
+            self.give_up(entry, error);
+        }
+    }
+
+    /// Fails a message, and what waits behind it with its key: sending that would reorder the key if the caller sends this one again.
+    fn give_up(&mut self, entry: Entry, error: Error) {
+        let key = self.lanes.key(&entry.message).cloned();
+        let seq = entry.seq;
+        fail(entry, error);
+        if let Some(key) = key {
+            let same = |e: &Entry| e.seq > seq && e.message.key.as_ref() == Some(&key);
+            self.fail_where(same, follower);
+        }
+    }
+
+    /// When the driver has to look again at the latest.
+    fn earliest(&self, now: Instant) -> Option<Instant> {
+        let deadlines = self.alarm.filter(|_| !self.again.is_empty() || !self.waiting.is_empty());
+        let times = self.again.iter().filter_map(|entry| entry.not_before).filter(|at| *at > now).chain(deadlines);
+        let closing = match self.phase {
+            Phase::Open => None,
+            Phase::Closing(deadline) => Some(deadline),
+        };
+        times.chain(closing).min()
+    }
+
+    fn publish_quiet(&self, flying: bool) {
+        if !flying && self.waiting.is_empty() && self.again.is_empty() {
+            self.quiet.send_replace(self.seq);
+        }
+    }
+}
+
+impl Limits {
+    fn new(has: &Capabilities, settings: &Settings) -> Self {
+        Self {
+            message: has.max_message_bytes.unwrap_or(usize::MAX),
+            batch: has.max_batch_messages.unwrap_or(usize::MAX).min(settings.window_messages),
+            batch_bytes: has.max_batch_bytes.unwrap_or(usize::MAX).min(settings.window_bytes),
+            window: settings.window_messages,
+            window_bytes: settings.window_bytes,
+        }
+    }
+}
+
+/// The same error for every message of a batch.
+pub(super) fn for_all(error: &Error, count: usize) -> Confirm {
+    Confirm::ready(std::iter::repeat_with(|| Err(error.duplicate())).take(count).collect())
+}
+
+fn measure(sender: &dyn Sender, message: &Message, limit: usize) -> Result<usize> {
+    let size = sender.measure(message).map_err(|e| e.with_outcome(SendOutcome::NotSent))?;
+    if size <= limit {
+        return Ok(size);
+    }
+    let what = format!("the message has {size} bytes on the wire, and the channel takes at most {limit}");
+    Err(not_sent(ErrorKind::PayloadTooLarge, what).with_help("send a reference to the data, or split it"))
+}
+
+fn follower() -> Error {
+    not_sent(ErrorKind::Rejected, "an earlier message of the same key failed, and order per key is required")
+        .with_help("send the failed message again first, then this one")
+}
+
+fn fail(mut entry: Entry, error: Error) {
+    let Some(ticket) = entry.ticket.take() else { return };
+    let outcome = match error.outcome() {
+        _ if entry.unknown => SendOutcome::Unknown,
+        Some(outcome) => outcome,
+        None => SendOutcome::Unknown,
+    };
+    ticket.answer(Err(error.with_outcome(outcome).with_operation("send").with_message(entry.message)));
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+use crate::adapter::{Receipt, SendOutcome};
+use crate::{Error, ErrorKind, Result};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// The right to one answer in a group of sends. Dropping it unanswered answers "unknown", so that nobody waits for ever.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    group: Option<Arc<Group>>,
+    index: usize,
+}
+
+/// The answers to a group of sends, in their order, once all are there.
+#[derive(Debug)]
+pub(crate) struct Answers(Arc<Group>);
+
+#[derive(Debug)]
+struct Group(Mutex<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    results: Vec<Option<Result<Receipt>>>,
+    missing: usize,
+    waker: Option<Waker>,
+}
+
+/// Tickets for that many sends, and their answers.
+pub(super) fn tickets(count: usize) -> (impl Iterator<Item = Ticket>, Answers) {
+    let results = std::iter::repeat_with(|| None).take(count).collect();
+    let group = Arc::new(Group(Mutex::new(Waiting { results, missing: count, waker: None })));
+    let answers = Answers(Arc::clone(&group));
+    ((0..count).map(move |index| Ticket { group: Some(Arc::clone(&group)), index }), answers)
+}
+
+impl Ticket {
+    pub(super) fn answer(mut self, result: Result<Receipt>) {
+        if let Some(group) = self.group.take() {
+            group.answer(self.index, result);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(group) = self.group.take() {
+            let gone = Error::new(ErrorKind::Closed, "the broker was dropped while the message was on its way");
+            group.answer(self.index, Err(gone.with_operation("send").with_outcome(SendOutcome::Unknown)));
+        }
+    }
+}
+
+impl Group {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, index: usize, result: Result<Receipt>) {
+        let waker = {
+            let mut waiting = self.lock();
+            waiting.results[index] = Some(result);
+            waiting.missing -= 1;
+            if waiting.missing == 0 { waiting.waker.take() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Answers {
+    type Output = Vec<Result<Receipt>>;
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut waiting = self.0.lock();
+        if waiting.missing > 0 {
+            waiting.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut waiting.results).into_iter().flatten().collect())
+    }
+}
