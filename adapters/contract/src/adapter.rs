@@ -150,6 +150,14 @@ pub trait Receiver: Send + Sync + 'static {
         let _ = batch;
     }
 
+    /// Resolves once the broker has what was settled before, for brokers that have it later than [`Receiver::settle`] resolves.
+    ///
+    /// # Errors
+    /// `Disconnected`, `LeaseLost`.
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes no more from the broker. A waiting [`Receiver::receive_batch`] returns what it has, later ones [`Receive::Ended`]. The consumer keeps
     /// its place among the competing ones, so that nobody overtakes what it still holds.
     ///

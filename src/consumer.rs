@@ -1,0 +1,113 @@
+use crate::adapter::{Capabilities, Channel, DeadLetters, Subscription};
+use crate::broker::Closed;
+use crate::inlet::{ConsumerStatus, Inlet};
+use crate::{Delivery, Result};
+use futures_core::Stream;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Receives from a channel, one delivery after another.
+///
+/// # Guarantees
+/// A lost connection or lease ends nothing: the consumer opens its receiver again and goes on. Dropped, it leaves in order, as with
+/// [`close`](Consumer::close); deliveries that are still out can be settled until the close deadline.
+///
+/// # Ordering
+/// On a channel with order per key, one delivery of a key is out at a time; the next comes when it is settled. Other keys flow.
+#[derive(Debug)]
+pub struct Consumer {
+    inlet: Arc<Inlet>,
+}
+
+impl Consumer {
+    pub(crate) const fn new(inlet: Arc<Inlet>) -> Self {
+        Self { inlet }
+    }
+
+    /// The next delivery; `None` once the consumer is closed.
+    ///
+    /// # Errors
+    /// Only what cannot heal. A lost connection is not an error: see [`Consumer::status`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn receive(&mut self) -> Result<Option<Delivery>> {
+        let parcel = poll_fn(|cx| self.inlet.poll_next(cx)).await;
+        Ok(parcel.map(|parcel| Delivery::new(parcel, Arc::clone(&self.inlet))))
+    }
+
+    /// Resolves when the broker has everything that was settled before.
+    ///
+    /// # Errors
+    /// The first settlement since the last flush that failed.
+    pub async fn flush(&self) -> Result<()> {
+        self.inlet.flush().await
+    }
+
+    /// Leaves in order: hands out nothing more, gives deliveries that are out until the close deadline to be settled, and gives the rest back.
+    /// Again gives the same answer.
+    ///
+    /// # Errors
+    /// None today.
+    pub async fn close(&self) -> Result<Closed> {
+        Ok(Closed { given_back: self.inlet.close().await, unsent: 0 })
+    }
+
+    /// How it is doing, and what it holds.
+    #[must_use]
+    pub fn status(&self) -> ConsumerStatus {
+        self.inlet.status()
+    }
+
+    /// What really holds on this channel.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        self.inlet.capabilities()
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery>;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let inlet = &self.inlet;
+        inlet.poll_next(cx).map(|parcel| parcel.map(|parcel| Ok(Delivery::new(parcel, Arc::clone(inlet)))))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.inlet.leave();
+    }
+}
+
+/// Where a consumer receives from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum From {
+    /// A point-to-point channel.
+    Channel(Channel),
+    /// A subscription to a publish-subscribe channel.
+    Subscription(Subscription),
+    /// The dead letters of a channel or subscription.
+    DeadLetters(DeadLetters),
+}
+
+impl std::convert::From<&Channel> for From {
+    fn from(channel: &Channel) -> Self {
+        Self::Channel(channel.clone())
+    }
+}
+
+impl std::convert::From<Subscription> for From {
+    fn from(subscription: Subscription) -> Self {
+        Self::Subscription(subscription)
+    }
+}
+
+impl std::convert::From<DeadLetters> for From {
+    fn from(dead_letters: DeadLetters) -> Self {
+        Self::DeadLetters(dead_letters)
+    }
+}

@@ -1,0 +1,293 @@
+use super::state::Phase;
+use super::{Inlet, receiver_gone};
+use crate::adapter::{Receive, Receiver, Room};
+use crate::status::State as Health;
+use crate::{Error, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+use tokio::sync::Notify;
+
+/// One receiver and the word of its end.
+#[derive(Debug)]
+struct Handle {
+    receiver: Arc<dyn Receiver>,
+    dead: AtomicBool,
+    ended: Notify,
+    error: std::sync::Mutex<Option<Error>>,
+}
+
+/// Serves one receiver after another until the consumer leaves.
+pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
+    let mut next = Some(first);
+    while let Some(receiver) = next.take() {
+        let handle = Arc::new(Handle::new(receiver));
+        let receiving = tokio::spawn(receive(Arc::clone(&inlet), Arc::clone(&handle)));
+        let settling = tokio::spawn(settle(Arc::clone(&inlet), Arc::clone(&handle)));
+        let leaving = inlet.until_end_of(&handle).await;
+        let given_back = if leaving { leave(&inlet, &handle).await } else { 0 };
+        handle.die(None);
+        inlet.wake_all();
+        // Both end as soon as the adapter's pending calls do, which a dead handle ends. None is dropped while it is pending.
+        if leaving {
+            inlet.bounded(async { tokio::join!(receiving, settling) }).await;
+            inlet.lose_all();
+            inlet.end(&handle, given_back).await;
+            return;
+        }
+        // Settlements are numbered through all receivers, so the next may settle only when this one has ended.
+        let _ = settling.await;
+        inlet.bounded(receiving).await;
+        inlet.lose_all();
+        let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        next = reopen(&inlet, error).await;
+    }
+    inlet.lock().phase = Phase::Closed;
+    inlet.status.set(Health::Closed, None);
+    inlet.ended.send_replace(Some(0));
+}
+
+/// Tries until a receiver is open again, or the consumer leaves. The first try is at once.
+async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Receiver>> {
+    let reason = error.map_or_else(|| "the receiver's connection is lost".into(), |e| e.to_string());
+    inlet.status.set(Health::Reconnecting, Some(reason));
+    let mut backoff = inlet.settings.backoff;
+    loop {
+        if inlet.lock().phase != Phase::Open {
+            return None;
+        }
+        match inlet.open_receiver().await {
+            Ok(receiver) => {
+                inlet.status.set(Health::Connected, None);
+                return Some(receiver);
+            }
+            Err(error) => {
+                let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
+                inlet.status.set(Health::Reconnecting, Some(error.to_string()));
+                inlet.sleep(inlet.now() + wait, &inlet.wake_supervisor).await;
+            }
+        }
+    }
+}
+
+/// Leaves in order: takes no more, lets finish what runs, settles, and gives the rest back oldest first.
+async fn leave(inlet: &Arc<Inlet>, handle: &Arc<Handle>) -> usize {
+    let Phase::Leaving(deadline) = inlet.lock().phase else { return 0 };
+    let receiver = Arc::clone(&handle.receiver);
+    let stopping = tokio::spawn(async move { receiver.stop().await });
+    inlet.wake_receiver.notify_one();
+    tokio::select! {
+        _ = stopping => {}
+        () = inlet.link.clock.sleep_until(deadline) => {}
+    }
+    while inlet.lock().running > 0 && inlet.now() < deadline && !handle.is_dead() {
+        inlet.sleep(deadline, &inlet.wake_supervisor).await;
+    }
+    let (given_back, upto) = {
+        let mut state = inlet.lock();
+        let waiting = state.give_back();
+        (waiting + state.running, state.outbox.next_seq())
+    };
+    inlet.wake_settler.notify_one();
+    while !inlet.lock().outbox.is_settled(upto) && inlet.now() < deadline && !handle.is_dead() {
+        inlet.sleep(deadline, &inlet.wake_supervisor).await;
+    }
+    given_back
+}
+
+/// Receives while there is room.
+async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
+    let mut batch = Vec::new();
+    let mut backoff = inlet.settings.backoff;
+    let mut stalled = false;
+    while let Some(room) = inlet.room(&handle).await {
+        let received = handle.receiver.receive_batch(room, &mut batch).await;
+        if !batch.is_empty() {
+            inlet.take_in(&mut batch);
+        }
+        match received {
+            Ok(Receive::Ended) => return,
+            Ok(_) => {
+                backoff.reset();
+                if std::mem::take(&mut stalled) {
+                    inlet.status.set(Health::Connected, None);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Unavailable || error.kind() == ErrorKind::Throttled => {
+                let wait = error.retry_after().unwrap_or_else(|| backoff.next_wait());
+                stalled = true;
+                inlet.status.set(Health::Stalled, Some(error.to_string()));
+                inlet.sleep(inlet.now() + wait, &inlet.wake_receiver).await;
+            }
+            Err(error) => {
+                handle.die(Some(error));
+                return;
+            }
+        }
+    }
+}
+
+/// Settles, extends leases, gives up revoked scopes, and hands out what is due again.
+async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
+    loop {
+        let now = inlet.now();
+        let (mut work, sleeps) = {
+            let mut state = inlet.lock();
+            if handle.is_dead() {
+                let (failed, wakers) = state.outbox.fail_waiting(receiver_gone);
+                state.counts.failed_settlements += failed;
+                drop(state);
+                wakers.into_iter().for_each(Waker::wake);
+                return;
+            }
+            let work = state.work(now);
+            let sleeps = work.settle.is_empty() && work.extend.is_empty() && work.release.is_empty();
+            state.settler_sleeps = sleeps;
+            (work, sleeps)
+        };
+        if let Some(waker) = work.wake.take() {
+            waker.wake();
+        }
+        if sleeps {
+            match work.until {
+                Some(until) => inlet.sleep(until, &inlet.wake_settler).await,
+                None => inlet.wake_settler.notified().await,
+            }
+            continue;
+        }
+        if !work.settle.is_empty() {
+            handle.receiver.settle(&mut work.settle).await;
+            let mut state = inlet.lock();
+            let (failed, wakers) = state.outbox.answered(work.settle);
+            state.counts.failed_settlements += failed;
+            let leaving = state.phase != Phase::Open;
+            drop(state);
+            wakers.into_iter().for_each(Waker::wake);
+            if leaving {
+                inlet.wake_supervisor.notify_one();
+            }
+        }
+        if !work.extend.is_empty() {
+            handle.receiver.extend(&mut work.extend).await;
+            inlet.lock().extended(inlet.now(), &work.extended, work.extend);
+        }
+        for scope in work.release {
+            // When it fails the scope is lost all the same.
+            let _ = handle.receiver.release(scope).await;
+            inlet.lock().lose(|tie| tie.scope == scope);
+        }
+    }
+}
+
+impl Inlet {
+    /// Resolves when the handle is dead (false) or the consumer leaves (true).
+    async fn until_end_of(&self, handle: &Handle) -> bool {
+        loop {
+            if self.lock().phase != Phase::Open {
+                return true;
+            }
+            if handle.is_dead() {
+                return false;
+            }
+            tokio::select! {
+                () = handle.ended.notified() => {}
+                () = self.wake_supervisor.notified() => {}
+            }
+        }
+    }
+
+    /// How much to receive, once there is room; `None` when there is nothing more to receive.
+    async fn room(&self, handle: &Handle) -> Option<Room> {
+        loop {
+            {
+                let mut state = self.lock();
+                if state.phase != Phase::Open || handle.is_dead() {
+                    return None;
+                }
+                if let Some(room) = state.room() {
+                    return Some(room);
+                }
+                state.wants_room = true;
+            }
+            self.wake_receiver.notified().await;
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, batch: &mut Vec<crate::adapter::Received>) {
+        for received in batch.iter_mut() {
+            if let Ok(message) = &mut received.content {
+                self.settings.foreign.incoming(message);
+            }
+        }
+        let (bury, waker, leased) = {
+            let mut state = self.lock();
+            let bury = state.take_in(batch, self.dead_letters.is_some());
+            let waker = if state.is_ready() { state.waker.take() } else { None };
+            (bury, waker, state.has_leases())
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if leased {
+            self.wake_settler.notify_one();
+        }
+        for parcel in bury {
+            let error = parcel.undecodable.as_ref().map(ToString::to_string).unwrap_or_default();
+            drop(super::bury::bury(self, parcel, format!("undecodable: {error}")));
+        }
+    }
+
+    /// Sleeps until then or until woken.
+    async fn sleep(&self, until: Instant, wake: &Notify) {
+        tokio::select! {
+            () = self.link.clock.sleep_until(until) => {}
+            () = wake.notified() => {}
+        }
+    }
+
+    /// Waits for it, but not for ever: it runs on where it is.
+    async fn bounded(&self, ending: impl Future<Output = impl Sized>) {
+        tokio::select! {
+            _ = ending => {}
+            () = self.link.clock.sleep_until(self.now() + self.link.open_within) => {}
+        }
+    }
+
+    fn wake_all(&self) {
+        self.wake_receiver.notify_one();
+        self.wake_settler.notify_one();
+    }
+
+    fn lose_all(&self) {
+        let mut state = self.lock();
+        state.lose(|_| true);
+        // Its deliveries are gone; a report of its receiver that comes late must not touch those of the next.
+        state.generation += 1;
+    }
+
+    async fn end(&self, handle: &Handle, given_back: usize) {
+        let receiver = Arc::clone(&handle.receiver);
+        let closing = tokio::spawn(async move { receiver.close().await });
+        self.bounded(closing).await;
+        self.lock().phase = Phase::Closed;
+        self.status.set(Health::Closed, None);
+        self.ended.send_replace(Some(given_back));
+    }
+}
+
+impl Handle {
+    fn new(receiver: Arc<dyn Receiver>) -> Self {
+        Self { receiver, dead: AtomicBool::new(false), ended: Notify::new(), error: std::sync::Mutex::new(None) }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    fn die(&self, error: Option<Error>) {
+        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        self.dead.store(true, Ordering::Release);
+        self.ended.notify_one();
+    }
+}

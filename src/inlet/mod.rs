@@ -1,0 +1,377 @@
+//! The receiving side of one consumer.
+//!
+//! Two tasks serve one receiver: one receives as long as there is room, the other settles, extends leases and watches the clock. A third supervises them:
+//! it opens the receiver again after a loss and leaves in order at the end. All that is held lies in one [`State`] between them and the application,
+//! so a caller that stops waiting loses nothing.
+
+mod bury;
+mod driver;
+mod lanes;
+mod parcel;
+mod state;
+
+pub(crate) use parcel::Parcel;
+
+use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Source, Support};
+use crate::delivery::Settlement;
+use crate::foreign::Foreign;
+use crate::link::{Link, undropped};
+use crate::outlet::Outlet;
+use crate::replies::Replier;
+use crate::status::{HandleStatus, State as Health};
+use crate::{Error, ErrorKind, Result, backoff::Backoff};
+use parcel::lease_lost;
+use state::{Phase, State};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// What a consumer has done so far and what it holds: a snapshot.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ConsumerStatus {
+    /// How it is doing.
+    pub state: Health,
+    /// Deliveries that are queued, in the application's hands, or parked.
+    pub unsettled: usize,
+    /// Deliveries that wait for their retry.
+    pub parked: usize,
+    /// The most that may be unsettled.
+    pub prefetch: usize,
+    /// Acknowledged.
+    pub acked: u64,
+    /// Failed and to come again.
+    pub retried: u64,
+    /// Copied to the dead-letter channel.
+    pub dead_lettered: u64,
+    /// Not handed out because they had expired, and acknowledged.
+    pub expired: u64,
+    /// Gone to another consumer before they were settled.
+    pub lost: u64,
+    /// Messages that the broker says were missed for good, one where it does not say how many.
+    pub gaps: u64,
+    /// Settlements that failed.
+    pub failed_settlements: u64,
+}
+
+/// How deliveries flow on this channel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flow {
+    /// The key gate is on.
+    ordered: bool,
+    /// The broker delays retries itself.
+    delays: bool,
+    /// The broker keeps the attempt count of a held delivery.
+    counted: bool,
+}
+
+/// How a consumer is opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) prefetch: Room,
+    pub(crate) backoff: Backoff,
+    pub(crate) leave_within: Duration,
+    pub(crate) foreign: Foreign,
+}
+
+/// The receiving side of one consumer.
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    link: Link,
+    source: Source,
+    settings: Settings,
+    capabilities: OnceLock<Capabilities>,
+    dead_letters: Option<Arc<Outlet>>,
+    replier: Arc<Replier>,
+    state: Mutex<State>,
+    wake_receiver: Notify,
+    wake_settler: Notify,
+    wake_supervisor: Notify,
+    ended: watch::Sender<Option<usize>>,
+    status: HandleStatus,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Inlet {
+    /// Opens the receiver and starts its tasks.
+    pub(crate) async fn open(
+        link: Link,
+        source: Source,
+        settings: Settings,
+        dead_letters: Option<Arc<Outlet>>,
+        replier: Arc<Replier>,
+        status: HandleStatus,
+    ) -> Result<Arc<Self>> {
+        let inlet = Arc::new(Self {
+            state: Mutex::new(State::new(Flow::default(), settings.prefetch)),
+            capabilities: OnceLock::new(),
+            link,
+            source,
+            settings,
+            dead_letters,
+            replier,
+            wake_receiver: Notify::new(),
+            wake_settler: Notify::new(),
+            wake_supervisor: Notify::new(),
+            ended: watch::Sender::new(None),
+            status,
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let receiver = inlet.open_receiver().await?;
+        tokio::spawn(driver::supervise(Arc::clone(&inlet), receiver));
+        Ok(inlet)
+    }
+
+    pub(crate) fn capabilities(&self) -> &Capabilities {
+        static NONE: OnceLock<Capabilities> = OnceLock::new();
+        self.capabilities.get().unwrap_or_else(|| NONE.get_or_init(Capabilities::none))
+    }
+
+    pub(crate) fn replier(&self) -> &Replier {
+        &self.replier
+    }
+
+    /// The next delivery; `None` once the consumer leaves. Nothing is lost when the caller stops polling.
+    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Parcel>> {
+        loop {
+            let mut state = self.lock();
+            if state.phase != Phase::Open {
+                return Poll::Ready(None);
+            }
+            let Some(parcel) = state.next() else {
+                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    state.waker = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            };
+            let more = !state.is_ready() && self.wakes_receiver(&mut state);
+            drop(state);
+            if more {
+                self.wake_receiver.notify_one();
+            }
+            if parcel.message.expires_at.is_some_and(|at| at <= self.link.clock.wall()) {
+                self.expire(parcel);
+                continue;
+            }
+            return Poll::Ready(Some(parcel));
+        }
+    }
+
+    /// Handled: it never comes again.
+    pub(crate) fn ack(self: &Arc<Self>, parcel: Parcel) -> Settlement {
+        self.settle(parcel, Outcome::Ack, |state| state.counts.acked += 1)
+    }
+
+    /// Failed: it comes again after that time, or goes to the dead-letter channel when its attempts are used up.
+    pub(crate) fn retry(self: &Arc<Self>, parcel: Parcel, after: Duration) -> Settlement {
+        let limit = self.link.binding.channel.requirements().dead_letter_after;
+        if limit.is_some_and(|limit| parcel.attempt >= limit) && self.dead_letters.is_some() {
+            return self.reject(parcel, "attempts exhausted".into());
+        }
+        let flow = self.lock().flow();
+        if flow.delays && !flow.ordered {
+            return self.settle(parcel, Outcome::Retry { after }, |state| state.counts.retried += 1);
+        }
+        self.park(parcel, after)
+    }
+
+    fn park(&self, parcel: Parcel, after: Duration) -> Settlement {
+        let due = self.link.clock.now() + after;
+        let mut state = self.lock();
+        let parked = state.park(parcel, due);
+        state.counts.retried += u64::from(parked.is_ok());
+        self.after_return(state);
+        Settlement::done(parked)
+    }
+
+    /// Not to be handled: a copy goes to the dead-letter channel, then it is acknowledged.
+    pub(crate) fn reject(self: &Arc<Self>, parcel: Parcel, reason: String) -> Settlement {
+        if self.dead_letters.is_some() {
+            return bury::bury(self, parcel, reason);
+        }
+        // There is nowhere to put it, and dropping it would be a silent loss: it comes again, not at once.
+        let retried = self.park(parcel, Duration::from_secs(1));
+        if retried.is_failed() {
+            return retried;
+        }
+        let what = "there is no dead-letter channel here to take a rejected message; it comes again";
+        let error = Error::new(ErrorKind::Unsupported, what).with_help("acknowledge what is to be dropped");
+        Settlement::done(Err(self.link.explain(error, "reject")))
+    }
+
+    /// The application has dropped it unsettled: it comes again.
+    pub(crate) fn dropped(self: &Arc<Self>, parcel: Parcel) {
+        // The delivery is gone already, so is whoever could be told of an error; the broker gives it again in any case.
+        drop(self.retry(parcel, Duration::ZERO));
+    }
+
+    /// What became of a settlement.
+    pub(crate) fn poll_settled(&self, seq: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+        match self.lock().outbox.result(seq, cx.waker()) {
+            Some(result) => Poll::Ready(result.map_err(|e| self.link.explain(e, "settle"))),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Stops handing out, gives what runs until the deadline to finish, settles, gives the rest back, and says how many that were.
+    pub(crate) async fn close(&self) -> usize {
+        self.leave();
+        let mut ended = self.ended.subscribe();
+        // An error means that the supervisor is gone, and with it everything that was held.
+        ended.wait_for(Option::is_some).await.map_or(0, |given_back| given_back.unwrap_or(0))
+    }
+
+    /// Begins to leave.
+    pub(crate) fn leave(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Leaving(self.link.clock.now() + self.settings.leave_within);
+        }
+        let waker = state.waker.take();
+        drop(state);
+        self.wake_supervisor.notify_one();
+        self.wake_receiver.notify_one();
+        self.wake_settler.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn status(&self) -> ConsumerStatus {
+        let mut status = self.lock().status();
+        status.state = self.status.state();
+        status
+    }
+
+    pub(crate) const fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn expire(self: &Arc<Self>, parcel: Parcel) {
+        let wanted = self.link.binding.channel.requirements().expired_to_dead_letter;
+        drop(if wanted && self.dead_letters.is_some() {
+            bury::bury(self, parcel, "expired".into())
+        } else {
+            self.settle(parcel, Outcome::Ack, |state| state.counts.expired += 1)
+        });
+    }
+
+    fn settle(
+        self: &Arc<Self>,
+        parcel: Parcel,
+        outcome: Outcome,
+        count: impl FnOnce(&mut State),
+    ) -> Settlement {
+        let mut state = self.lock();
+        let settled = state.settle(parcel, outcome);
+        if settled.is_ok() {
+            count(&mut state);
+        }
+        self.after_return(state);
+        match settled {
+            Ok(seq) => Settlement::queued(Arc::clone(self), seq),
+            Err(error) => Settlement::done(Err(self.link.explain(error, "settle"))),
+        }
+    }
+
+    /// Wakes whom a returned delivery concerns.
+    fn after_return(&self, mut state: MutexGuard<'_, State>) {
+        let waker: Option<Waker> = if state.is_ready() { state.waker.take() } else { None };
+        let receiver = self.wakes_receiver(&mut state);
+        let settler = std::mem::take(&mut state.settler_sleeps);
+        let supervisor = state.running == 0 && state.phase != Phase::Open;
+        drop(state);
+        if settler {
+            self.wake_settler.notify_one();
+        }
+        if receiver {
+            self.wake_receiver.notify_one();
+        }
+        if supervisor {
+            self.wake_supervisor.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn wakes_receiver(&self, state: &mut State) -> bool {
+        let wakes = state.wants_room && state.room().is_some();
+        if wakes {
+            state.wants_room = false;
+        }
+        wakes
+    }
+
+    async fn open_receiver(self: &Arc<Self>) -> Result<Arc<dyn crate::adapter::Receiver>> {
+        let generation = {
+            let mut state = self.lock();
+            state.generation += 1;
+            state.generation
+        };
+        let (link, source) = (self.link.clone(), self.source.clone());
+        let (prefetch, events) = (self.settings.prefetch, self.events(generation));
+        let opened = undropped(async move { link.receiver(&source, prefetch, events).await }).await?;
+        let has = &opened.capabilities;
+        let ordered = self.link.binding.channel.requirements().order_per_key;
+        self.lock().adopt(Flow {
+            ordered: ordered && !matches!(self.source, Source::DeadLetter(..)),
+            delays: has.support(Capability::DelayedRetry) == Support::Native,
+            counted: has.has(Capability::AttemptCount),
+        });
+        // The first ones stay: what the application was told when it opened the consumer.
+        let _ = self.capabilities.set(opened.capabilities);
+        Ok(opened.handle)
+    }
+
+    /// Where the receiver of that generation reports. Holds no part of the consumer alive.
+    fn events(self: &Arc<Self>, generation: u64) -> Events {
+        let inlet: Weak<Self> = Arc::downgrade(self);
+        Events::new(move |event| {
+            if let Some(inlet) = inlet.upgrade() {
+                inlet.on_event(generation, event);
+            }
+        })
+    }
+
+    fn on_event(&self, generation: u64, event: Event) {
+        let mut state = self.lock();
+        if state.generation != generation {
+            return;
+        }
+        match event {
+            Event::Revoking { scope, .. } => state.revoke(scope),
+            Event::Lost { scope } => state.lose(|tie| tie.scope == scope),
+            Event::Gap { messages } => state.counts.gaps += messages.unwrap_or(1),
+            other => {
+                drop(state);
+                match other {
+                    Event::Blocked { reason } | Event::Paused { reason } => {
+                        self.status.set(Health::Stalled, Some(reason));
+                    }
+                    Event::Reconnecting { error } => {
+                        self.status.set(Health::Reconnecting, Some(error.to_string()));
+                    }
+                    _ => self.status.set(Health::Connected, None),
+                }
+                return;
+            }
+        }
+        state.settler_sleeps = true;
+        self.after_return(state);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Instant {
+        self.link.clock.now()
+    }
+}
+
+/// The error of a settlement whose receiver is gone.
+fn receiver_gone() -> Error {
+    lease_lost()
+}

@@ -1,0 +1,136 @@
+use crate::adapter::{Extensions, Lease, Message, Received, Scope, Token};
+use crate::{Error, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// One delivery on its way through the portable layer, or in the application's hands.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) message: Message,
+    pub(crate) token: Token,
+    pub(crate) attempt: u32,
+    pub(crate) tie: Arc<Tie>,
+    pub(crate) undecodable: Option<Box<Error>>,
+    pub(crate) extensions: Extensions,
+    /// Its place in the order of arrival; unique within a consumer.
+    pub(super) order: u64,
+    pub(super) size: usize,
+}
+
+impl Parcel {
+    pub(super) fn new(received: Received, tie: Arc<Tie>, order: u64) -> Self {
+        let (message, undecodable) = match received.content {
+            Ok(message) => (message, None),
+            Err(undecodable) => (Message::new(undecodable.raw), Some(Box::new(undecodable.error))),
+        };
+        Self {
+            size: message.size(),
+            message,
+            token: received.token,
+            attempt: received.attempt.unwrap_or(1),
+            tie,
+            undecodable,
+            extensions: received.extensions,
+            order,
+        }
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.tie.is_lost()
+    }
+}
+
+/// What deliveries are lost together with: a scope, or one leased delivery.
+#[derive(Debug)]
+pub(crate) struct Tie {
+    pub(super) scope: Scope,
+    lost: AtomicBool,
+    revoking: AtomicBool,
+    gone: Notify,
+    // Changed under the consumer's lock only; atomic because the tie is shared.
+    unsettled: AtomicUsize,
+    bytes: AtomicUsize,
+    running: AtomicUsize,
+}
+
+impl Tie {
+    pub(super) fn new(scope: Scope) -> Arc<Self> {
+        Arc::new(Self {
+            scope,
+            lost: AtomicBool::new(false),
+            revoking: AtomicBool::new(false),
+            gone: Notify::new(),
+            unsettled: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Resolves when it is lost.
+    pub(crate) async fn lost(self: Arc<Self>) {
+        let mut gone = std::pin::pin!(self.gone.notified());
+        // Registered before the look, so that a loss in between is not missed.
+        gone.as_mut().enable();
+        if !self.is_lost() {
+            gone.await;
+        }
+    }
+
+    /// Marks it lost; says how many deliveries and bytes are gone with it.
+    pub(super) fn lose(&self) -> (usize, usize) {
+        self.lost.store(true, Ordering::Release);
+        self.gone.notify_waiters();
+        (self.unsettled.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
+    }
+
+    pub(super) fn add(&self, size: usize) {
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size, Ordering::Relaxed);
+    }
+
+    pub(super) fn subtract(&self, size: usize) {
+        self.unsettled.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn revoke(&self) {
+        self.revoking.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_revoking(&self) -> bool {
+        self.revoking.load(Ordering::Relaxed)
+    }
+}
+
+/// A leased delivery, for its extensions.
+#[derive(Debug)]
+pub(super) struct Leased {
+    pub(super) token: Token,
+    pub(super) tie: Arc<Tie>,
+    pub(super) lease: Lease,
+    /// When to extend it; past the lease's end when it cannot be extended.
+    pub(super) due: std::time::Instant,
+}
+
+pub(super) fn lease_lost() -> Error {
+    Error::new(ErrorKind::LeaseLost, "the delivery belongs to this consumer no more; it comes again")
+        .with_operation("settle")
+        .with_help("handle messages in less time, or make handling twice harmless")
+}

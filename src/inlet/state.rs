@@ -1,0 +1,433 @@
+use super::lanes::Lanes;
+use super::parcel::{Leased, Parcel, Tie, lease_lost};
+use super::{ConsumerStatus, Flow};
+use crate::adapter::{Extend, Outcome, Received, Room, Scope, Settle, Token};
+use crate::{Error, ErrorKind, Result};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+/// Everything a consumer holds: what waits for the application, what is parked, and what waits to be settled.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// Counts the receivers; what an earlier one reports is void.
+    pub(super) generation: u64,
+    flow: Flow,
+    prefetch: Room,
+    ready: VecDeque<Parcel>,
+    lanes: Lanes,
+    parked: BTreeMap<(Instant, u64), Parcel>,
+    ties: Vec<Arc<Tie>>,
+    leases: HashMap<u64, Leased>,
+    due: BTreeSet<(Instant, u64)>,
+    arrivals: u64,
+    unsettled: usize,
+    bytes: usize,
+    pub(super) running: usize,
+    pub(super) outbox: Outbox,
+    pub(super) waker: Option<Waker>,
+    /// The receiving task sleeps because there is no room.
+    pub(super) wants_room: bool,
+    /// The settling task sleeps.
+    pub(super) settler_sleeps: bool,
+    pub(super) counts: ConsumerStatus,
+}
+
+/// Where a consumer is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Nothing is handed out any more; what runs may finish until then.
+    Leaving(Instant),
+    Closed,
+}
+
+/// What the settling task does next.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) settle: Vec<Settle>,
+    pub(super) extend: Vec<Extend>,
+    pub(super) extended: Vec<u64>,
+    pub(super) release: Vec<Scope>,
+    pub(super) until: Option<Instant>,
+    pub(super) wake: Option<Waker>,
+}
+
+impl State {
+    pub(super) fn new(flow: Flow, prefetch: Room) -> Self {
+        Self {
+            phase: Phase::Open,
+            generation: 0,
+            flow,
+            prefetch,
+            ready: VecDeque::new(),
+            lanes: Lanes::default(),
+            parked: BTreeMap::new(),
+            ties: Vec::new(),
+            leases: HashMap::new(),
+            due: BTreeSet::new(),
+            arrivals: 0,
+            unsettled: 0,
+            bytes: 0,
+            running: 0,
+            outbox: Outbox::default(),
+            waker: None,
+            wants_room: false,
+            settler_sleeps: false,
+            counts: ConsumerStatus::default(),
+        }
+    }
+
+    pub(super) const fn adopt(&mut self, flow: Flow) {
+        self.flow = flow;
+    }
+
+    pub(super) const fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// How much may be received now. Small gains of room are saved up while the application has something to do.
+    pub(super) fn room(&self) -> Option<Room> {
+        let messages = self.prefetch.messages.saturating_sub(self.unsettled);
+        let bytes = self.prefetch.bytes.saturating_sub(self.bytes);
+        let enough = messages >= self.prefetch.messages.div_ceil(4) || self.ready.is_empty();
+        (messages > 0 && (bytes > 0 || self.unsettled == 0) && enough).then_some(Room::new(messages, bytes))
+    }
+
+    /// Takes in what was received; gives back what goes to the dead-letter channel unseen.
+    pub(super) fn take_in(&mut self, batch: &mut Vec<Received>, bury_undecodable: bool) -> Vec<Parcel> {
+        let mut bury = Vec::new();
+        for received in batch.drain(..) {
+            let order = self.arrivals;
+            self.arrivals += 1;
+            let tie = match received.lease {
+                None => self.tie(received.scope),
+                Some(lease) => {
+                    let tie = Tie::new(received.scope);
+                    // Half of what is left: a lost extension can be tried once more.
+                    let due = match lease.extendable {
+                        Some(extension) => lease.expires - extension / 2,
+                        None => lease.expires,
+                    };
+                    let token = received.token.clone();
+                    self.leases.insert(order, Leased { token, tie: Arc::clone(&tie), lease, due });
+                    self.due.insert((due, order));
+                    tie
+                }
+            };
+            let parcel = Parcel::new(received, tie, order);
+            parcel.tie.add(parcel.size);
+            self.unsettled += 1;
+            self.bytes += parcel.size;
+            if parcel.undecodable.is_some() && bury_undecodable {
+                self.begin(&parcel);
+                bury.push(parcel);
+            } else {
+                self.enter(parcel);
+            }
+        }
+        bury
+    }
+
+    fn tie(&mut self, scope: Scope) -> Arc<Tie> {
+        if let Some(tie) = self.ties.iter().find(|tie| tie.scope == scope) {
+            return Arc::clone(tie);
+        }
+        let tie = Tie::new(scope);
+        self.ties.push(Arc::clone(&tie));
+        tie
+    }
+
+    fn enter(&mut self, parcel: Parcel) {
+        let parcel = if self.flow.ordered { self.lanes.enter(parcel) } else { Some(parcel) };
+        self.ready.extend(parcel);
+    }
+
+    /// The next for the application, now in its hands.
+    pub(super) fn next(&mut self) -> Option<Parcel> {
+        let parcel = self.ready.pop_front()?;
+        self.begin(&parcel);
+        Some(parcel)
+    }
+
+    fn begin(&mut self, parcel: &Parcel) {
+        self.running += 1;
+        parcel.tie.begin();
+    }
+
+    /// Settles a delivery that the application had.
+    pub(super) fn settle(&mut self, parcel: Parcel, outcome: Outcome) -> Result<u64> {
+        self.returned(&parcel)?;
+        self.forget(&parcel);
+        let seq = self.outbox.push(parcel.token, outcome);
+        if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
+            self.ready.push_back(next);
+        }
+        Ok(seq)
+    }
+
+    /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
+    pub(super) fn park(&mut self, mut parcel: Parcel, due: Instant) -> Result<()> {
+        self.returned(&parcel)?;
+        parcel.attempt = parcel.attempt.saturating_add(1);
+        if self.flow.counted {
+            self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
+        }
+        self.parked.insert((due, parcel.order), parcel);
+        Ok(())
+    }
+
+    /// A delivery that could not be buried: it waits to be given back.
+    pub(super) fn unburied(&mut self, parcel: Parcel, now: Instant) {
+        if self.returned(&parcel).is_ok() {
+            self.parked.insert((now, parcel.order), parcel);
+        }
+    }
+
+    pub(super) fn has_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
+    /// The application has it no more. An error when it is this consumer's no more either.
+    fn returned(&mut self, parcel: &Parcel) -> Result<()> {
+        self.running -= 1;
+        parcel.tie.end();
+        if self.phase == Phase::Closed {
+            return Err(Error::new(ErrorKind::Closed, "the consumer is closed; the message comes again")
+                .with_operation("settle"));
+        }
+        if parcel.is_lost() {
+            if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
+                self.ready.push_back(next);
+            }
+            return Err(lease_lost());
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, parcel: &Parcel) {
+        self.unsettled -= 1;
+        self.bytes -= parcel.size;
+        parcel.tie.subtract(parcel.size);
+        if let Some(leased) = self.leases.remove(&parcel.order) {
+            self.due.remove(&(leased.due, parcel.order));
+        }
+    }
+
+    /// What the settling task does now, and when it looks again.
+    pub(super) fn work(&mut self, now: Instant) -> Work {
+        let mut work = Work { settle: self.outbox.take(), ..Work::default() };
+        while let Some(entry) = self.parked.first_entry().filter(|entry| entry.key().0 <= now) {
+            if self.phase != Phase::Open {
+                break;
+            }
+            self.ready.push_back(entry.remove());
+        }
+        while let Some((due, order)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, order));
+            let Some(leased) = self.leases.get(&order) else { continue };
+            let ended = leased.lease.hard_end.is_some_and(|end| end <= now) || leased.lease.expires <= now;
+            if ended || leased.lease.extendable.is_none() {
+                let tie = Arc::clone(&leased.tie);
+                self.lose(|other| Arc::ptr_eq(other, &tie));
+            } else {
+                work.extend.push(Extend::new(leased.token.clone()));
+                work.extended.push(order);
+            }
+        }
+        let runs = |scope| self.leases.values().any(|l| l.tie.scope == scope && l.tie.is_running());
+        let free = self.ties.iter().filter(|tie| tie.is_revoking() && !tie.is_running() && !runs(tie.scope));
+        work.release.extend(free.map(|tie| tie.scope));
+        let parked = self.parked.first_key_value().map(|((due, _), _)| *due);
+        let parked = parked.filter(|_| self.phase == Phase::Open);
+        work.until = parked.into_iter().chain(self.due.first().map(|(due, _)| *due)).min();
+        work.wake = if self.ready.is_empty() { None } else { self.waker.take() };
+        work
+    }
+
+    /// The answers to extensions: a refused one is tried again until the lease ends.
+    pub(super) fn extended(&mut self, now: Instant, orders: &[u64], answers: Vec<Extend>) {
+        for (order, answer) in orders.iter().zip(answers) {
+            let Some(leased) = self.leases.get_mut(order) else { continue };
+            match answer.result {
+                Some(Ok(expires)) => {
+                    leased.lease.expires = expires;
+                    leased.due = now + expires.saturating_duration_since(now) / 2;
+                }
+                Some(Err(error)) if error.kind() == ErrorKind::LeaseLost => {
+                    let tie = Arc::clone(&leased.tie);
+                    self.lose(|other| Arc::ptr_eq(other, &tie));
+                    continue;
+                }
+                _ => leased.due = now + leased.lease.expires.saturating_duration_since(now) / 2,
+            }
+            // No earlier than a moment from now, so that a lease about to end is not asked for without pause.
+            leased.due = leased.due.max(now + std::time::Duration::from_millis(1));
+            self.due.insert((leased.due, *order));
+        }
+    }
+
+    /// Stops handing out what the scope has: it goes to another consumer.
+    pub(super) fn revoke(&mut self, scope: Scope) {
+        let tie = self.tie(scope);
+        tie.revoke();
+        for leased in self.leases.values().filter(|leased| leased.tie.scope == scope) {
+            leased.tie.revoke();
+        }
+        for parcel in self.take_waiting(|parcel| parcel.tie.is_revoking()) {
+            self.forget(&parcel);
+        }
+    }
+
+    /// Drops what is tied to these: it is another consumer's now.
+    pub(super) fn lose(&mut self, hit: impl Fn(&Arc<Tie>) -> bool) {
+        let leased = self.leases.values().map(|leased| &leased.tie);
+        for tie in self.ties.iter().chain(leased).filter(|tie| hit(tie) && !tie.is_lost()) {
+            let (messages, bytes) = tie.lose();
+            self.unsettled -= messages;
+            self.bytes -= bytes;
+            self.counts.lost += messages as u64;
+        }
+        self.ties.retain(|tie| !tie.is_lost());
+        self.leases.retain(|order, leased| {
+            let keep = !leased.tie.is_lost();
+            if !keep {
+                self.due.remove(&(leased.due, *order));
+            }
+            keep
+        });
+        drop(self.take_waiting(Parcel::is_lost));
+    }
+
+    /// All that waits here, oldest first, to be given back to the broker.
+    pub(super) fn give_back(&mut self) -> usize {
+        let mut waiting = self.take_waiting(|_| true);
+        waiting.sort_by_key(|parcel| parcel.order);
+        for parcel in &waiting {
+            self.forget(parcel);
+            self.outbox.push(parcel.token.clone(), Outcome::Release);
+        }
+        waiting.len()
+    }
+
+    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
+        let mut taken = Vec::new();
+        for parcel in std::mem::take(&mut self.ready) {
+            if hit(&parcel) { taken.push(parcel) } else { self.ready.push_back(parcel) }
+        }
+        for (due, parcel) in std::mem::take(&mut self.parked) {
+            if hit(&parcel) {
+                taken.push(parcel);
+            } else {
+                self.parked.insert(due, parcel);
+            }
+        }
+        let (followers, freed) = self.lanes.take(hit);
+        taken.extend(followers);
+        self.ready.extend(freed);
+        taken
+    }
+
+    pub(super) fn status(&self) -> ConsumerStatus {
+        let mut status = self.counts.clone();
+        status.unsettled = self.unsettled;
+        status.parked = self.parked.len();
+        status.prefetch = self.prefetch.messages;
+        status
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}
+
+/// Settlements on their way to the adapter, numbered, and what became of those that failed.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    waiting: Vec<Settle>,
+    spare: Vec<Settle>,
+    next: u64,
+    done: u64,
+    failures: BTreeMap<u64, Error>,
+    forgotten: u64,
+    waiters: Vec<(u64, Waker)>,
+}
+
+/// So many failed settlements are kept for callers that have not asked yet.
+const FAILURES: usize = 1024;
+
+impl Outbox {
+    fn push(&mut self, token: Token, outcome: Outcome) -> u64 {
+        self.waiting.push(Settle::new(token, outcome));
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn take(&mut self) -> Vec<Settle> {
+        let spare = std::mem::take(&mut self.spare);
+        std::mem::replace(&mut self.waiting, spare)
+    }
+
+    /// The adapter's answers, in the order of the batch. Says how many failed.
+    pub(super) fn answered(&mut self, mut batch: Vec<Settle>) -> (u64, Vec<Waker>) {
+        let mut failed = 0;
+        for settle in batch.drain(..) {
+            let seq = self.done;
+            self.done += 1;
+            let error = match settle.result {
+                Some(Ok(())) => continue,
+                Some(Err(error)) => error,
+                None => Error::new(ErrorKind::Other, "the adapter gave no answer for this settlement"),
+            };
+            failed += 1;
+            self.failures.insert(seq, error.with_operation("settle"));
+        }
+        while self.failures.len() > FAILURES
+            && let Some((seq, _)) = self.failures.pop_first()
+        {
+            self.forgotten = seq + 1;
+        }
+        self.spare = batch;
+        (failed, self.woken())
+    }
+
+    /// The receiver is gone: what was not handed to it has failed.
+    pub(super) fn fail_waiting(&mut self, why: impl Fn() -> Error) -> (u64, Vec<Waker>) {
+        let mut batch = self.take();
+        batch.iter_mut().for_each(|settle| settle.result = Some(Err(why())));
+        self.answered(batch)
+    }
+
+    fn woken(&mut self) -> Vec<Waker> {
+        let done = self.done;
+        let (ready, waiters) = std::mem::take(&mut self.waiters).into_iter().partition(|(seq, _)| *seq < done);
+        self.waiters = waiters;
+        let ready: Vec<(u64, Waker)> = ready;
+        ready.into_iter().map(|(_, waker)| waker).collect()
+    }
+
+    /// What became of a settlement, once known.
+    pub(super) fn result(&mut self, seq: u64, waker: &Waker) -> Option<Result<()>> {
+        if seq >= self.done {
+            self.waiters.push((seq, waker.clone()));
+            return None;
+        }
+        Some(match self.failures.remove(&seq) {
+            Some(error) => Err(error),
+            None if seq < self.forgotten => {
+                Err(Error::new(ErrorKind::Other, "what became of this settlement is not known any more"))
+            }
+            None => Ok(()),
+        })
+    }
+
+    pub(super) const fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) const fn is_settled(&self, upto: u64) -> bool {
+        self.done >= upto
+    }
+}

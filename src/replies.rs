@@ -1,0 +1,192 @@
+use crate::adapter::{
+    Adapter, Events, Message, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle, Target, Text,
+};
+use crate::link::{Link, undropped};
+use crate::outlet::{Outlet, Sending, Settings};
+use crate::producer::one;
+use crate::status::Board;
+use crate::{Body, Error, ErrorKind, IntoMessage, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+
+/// Answers requests that came through one broker, each at its return address.
+#[derive(Debug)]
+pub(crate) struct Replier {
+    pub(crate) link: Link,
+    pub(crate) settings: Settings,
+    pub(crate) board: Board,
+    pub(crate) broker: Arc<str>,
+    /// By return address, the oldest first; bounded, since addresses are foreign input.
+    pub(crate) outlets: tokio::sync::Mutex<Vec<(Text, Arc<Outlet>)>>,
+}
+
+/// So many return addresses are kept open.
+const ADDRESSES: usize = 256;
+
+impl Replier {
+    pub(crate) async fn reply<B: Body>(&self, request: &Message, body: &B) -> Result<Receipt> {
+        let Some(address) = request.reply_to.clone() else {
+            let what = "the message has no return address: nobody waits for an answer";
+            return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("reply"));
+        };
+        let mut reply = body.into_message()?;
+        reply.correlation_id = request.correlation_id.clone().or_else(|| request.id.as_ref().map(|id| id.to_text()));
+        let outlet = self.outlet(&address).await?;
+        let result = match outlet.send(reply, self.link.open_within) {
+            Sending::Done(result) => result,
+            Sending::Waiting(answers) => one(answers.await),
+        };
+        if result.is_err() {
+            self.outlets.lock().await.retain(|(other, _)| *other != address);
+        }
+        result.map_err(|e| e.with_operation("reply").with_adapter(self.link.adapter.name()))
+    }
+
+    async fn outlet(&self, address: &Text) -> Result<Arc<Outlet>> {
+        let mut outlets = self.outlets.lock().await;
+        if let Some((_, outlet)) = outlets.iter().find(|(other, _)| other == address) {
+            return Ok(Arc::clone(outlet));
+        }
+        let status = self.board.handle(&self.broker, "a return address".into());
+        let outlet =
+            Outlet::open(self.link.clone(), Target::Reply(address.clone()), self.settings.clone(), status).await?;
+        if outlets.len() >= ADDRESSES {
+            let (_, oldest) = outlets.remove(0);
+            let deadline = self.link.clock.now() + self.link.open_within;
+            tokio::spawn(async move { oldest.close(deadline).await });
+        }
+        outlets.push((address.clone(), Arc::clone(&outlet)));
+        Ok(outlet)
+    }
+}
+
+/// The return address of one broker and the requests that wait for their replies.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    adapter: Arc<dyn Adapter>,
+    link: Link,
+    open: tokio::sync::Mutex<Option<Text>>,
+    waiting: Mutex<HashMap<Text, oneshot::Sender<Result<Message>>>>,
+    late: AtomicU64,
+    receiver: Mutex<Option<Arc<dyn Receiver>>>,
+}
+
+impl Mailbox {
+    pub(crate) fn new(link: Link) -> Arc<Self> {
+        Arc::new(Self {
+            adapter: Arc::clone(&link.adapter),
+            link,
+            open: tokio::sync::Mutex::new(None),
+            waiting: Mutex::default(),
+            late: AtomicU64::new(0),
+            receiver: Mutex::default(),
+        })
+    }
+
+    /// Replies that came when nobody waited for them any more.
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// The return address, opened if it is not.
+    pub(crate) async fn address(self: &Arc<Self>) -> Result<Text> {
+        let mut open = self.open.lock().await;
+        if let Some(address) = &*open {
+            return Ok(address.clone());
+        }
+        let options = ReceiverOptions::new(
+            Room::new(1024, 64 << 20),
+            self.link.instance.clone(),
+            self.link.clock.now() + self.link.open_within,
+            Arc::clone(&self.link.clock),
+            Events::ignored(),
+        );
+        let adapter = Arc::clone(&self.adapter);
+        let replies = undropped(async move { adapter.open_replies(&options).await })
+            .await
+            .map_err(|e| e.with_operation("open replies").with_adapter(self.adapter.name()))?;
+        *open = Some(replies.address.clone());
+        *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&replies.receiver));
+        tokio::spawn(Arc::clone(self).receive(replies.receiver));
+        Ok(replies.address)
+    }
+
+    /// Waits for the reply to that correlation id, from now on.
+    pub(crate) fn expect(self: &Arc<Self>, id: Text) -> Expected {
+        let (sender, reply) = oneshot::channel();
+        self.lock().insert(id.clone(), sender);
+        Expected { mailbox: Arc::clone(self), id, reply }
+    }
+
+    pub(crate) async fn close(&self) {
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(receiver) = receiver {
+            // It is gone either way; whoever still waits for a reply is told by the receiving task.
+            let _ = undropped(async move {
+                let _ = receiver.stop().await;
+                receiver.close().await
+            })
+            .await;
+        }
+    }
+
+    async fn receive(self: Arc<Self>, receiver: Arc<dyn Receiver>) {
+        let mut batch = Vec::new();
+        let error = loop {
+            let received = receiver.receive_batch(Room::new(256, 64 << 20), &mut batch).await;
+            let mut settles: Vec<_> = batch.iter().map(|r| Settle::new(r.token.clone(), Outcome::Ack)).collect();
+            for reply in batch.drain(..).filter_map(|received| received.content.ok()) {
+                let waiting = reply.correlation_id.as_ref().and_then(|id| self.lock().remove(id));
+                // A reply that nobody waits for, not any more or never, reaches nobody else.
+                if waiting.is_none_or(|waiting| waiting.send(Ok(reply)).is_err()) {
+                    self.late.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            receiver.settle(&mut settles).await;
+            match received {
+                Ok(Receive::Ended) => break Error::new(ErrorKind::Closed, "the broker is closed"),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    let again = self.link.clock.now() + error.retry_after().unwrap_or(self.link.open_within / 30);
+                    self.link.clock.sleep_until(again).await;
+                }
+                Err(error) => break error,
+            }
+        };
+        *self.open.lock().await = None;
+        // The next request opens a new address; replies to this one cannot arrive any more.
+        for (_, waiting) in self.lock().drain() {
+            let lost = Error::new(error.kind(), format!("the return address is lost: {error}"));
+            // Whoever waited may be gone.
+            let _ = waiting.send(Err(lost));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Text, oneshot::Sender<Result<Message>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reply that is waited for. Dropped, it is waited for no more.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    mailbox: Arc<Mailbox>,
+    id: Text,
+    reply: oneshot::Receiver<Result<Message>>,
+}
+
+impl Expected {
+    pub(crate) async fn reply(&mut self) -> Result<Message> {
+        (&mut self.reply)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the broker is closed")))
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.mailbox.lock().remove(&self.id);
+    }
+}

@@ -1,0 +1,73 @@
+use crate::adapter::{BoxFuture, Channel, Text};
+use crate::broker::Broker;
+use crate::{Body, Error, ErrorKind, IntoMessage, Message, Result};
+use std::future::IntoFuture;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+/// A request that is sent when it is awaited, and resolves with the reply.
+///
+/// # Guarantees
+/// A reply reaches the request it answers and no other. One that comes late is counted and dropped.
+///
+/// # Errors
+/// [`ErrorKind::Timeout`] when no reply has come before the deadline, [`ErrorKind::Disconnected`] when the return address is lost meanwhile, and what
+/// sending gives.
+#[must_use = "a request is sent when it is awaited"]
+#[derive(Debug)]
+pub struct Request<R> {
+    broker: Broker,
+    channel: Channel,
+    message: Result<Message>,
+    within: Duration,
+    reply: PhantomData<fn() -> R>,
+}
+
+impl<R: Body> Request<R> {
+    pub(crate) fn new(broker: Broker, channel: Channel, ask: impl IntoMessage, within: Duration) -> Self {
+        Self { broker, channel, message: ask.into_message(), within, reply: PhantomData }
+    }
+
+    /// How long to wait for the reply, sending included. The default is 30 s.
+    pub fn deadline(mut self, within: Duration) -> Self {
+        self.within = within;
+        self
+    }
+
+    async fn run(self) -> Result<R> {
+        let mut message = self.message?;
+        let clock = self.broker.clock();
+        let deadline = clock.now() + self.within;
+        let explain = |error: Error| error.with_operation("request").with_channel(self.channel.name());
+        let mailbox = self.broker.mailbox(&self.channel)?;
+        let producer = self.broker.producer(&self.channel).deadline(self.within).await?;
+        let id = crate::id::new_id(clock.wall());
+        let correlation: Text = id.to_text();
+        message.reply_to = Some(mailbox.address().await.map_err(explain)?);
+        message.correlation_id = Some(correlation.clone());
+        message.id.get_or_insert(id);
+        message.expires_at.get_or_insert(clock.wall().after(self.within));
+        let mut expected = mailbox.expect(correlation);
+        producer.send(message).await?;
+        let reply = tokio::select! {
+            reply = expected.reply() => reply.map_err(explain)?,
+            () = clock.sleep_until(deadline) => {
+                let what = format!("no reply came within {:?}", self.within);
+                return Err(explain(Error::new(ErrorKind::Timeout, what)));
+            }
+        };
+        if let Some(other) = reply.type_name.as_ref().filter(|name| ***name != *R::TYPE) {
+            let what = format!("the reply is a `{other}`, not a `{}`", R::TYPE);
+            return Err(explain(Error::new(ErrorKind::InvalidMessage, what)));
+        }
+        R::decode(reply.body()).map_err(explain)
+    }
+}
+
+impl<R: Body + 'static> IntoFuture for Request<R> {
+    type Output = Result<R>;
+    type IntoFuture = BoxFuture<'static, Result<R>>;
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
