@@ -1,21 +1,10 @@
-use crate::adapter::{Message, Timestamp};
+use crate::adapter::{Kind, Message, Text, Timestamp};
+use crate::config::Field;
 use std::collections::BTreeMap;
 
 /// The names under which foreign clients carry fields that have no native place: read from and written to headers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Foreign(BTreeMap<Field, String>);
-
-/// A field of a message that can have a foreign name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Field {
-    Id,
-    Type,
-    Key,
-    CorrelationId,
-    ReplyTo,
-    ContentType,
-    Time,
-}
 
 impl Foreign {
     /// Adds the foreign headers for the fields that are set.
@@ -23,11 +12,12 @@ impl Foreign {
         for (field, name) in &self.0 {
             let value = match field {
                 Field::Id => message.id.as_ref().map(|id| id.to_text().into_bytes()),
-                Field::Type => message.type_name.clone().map(crate::adapter::Text::into_bytes),
+                Field::Type => message.type_name.clone().map(Text::into_bytes),
                 Field::Key => message.key.as_ref().map(|key| key.bytes().clone()),
-                Field::CorrelationId => message.correlation_id.clone().map(crate::adapter::Text::into_bytes),
-                Field::ReplyTo => message.reply_to.clone().map(crate::adapter::Text::into_bytes),
-                Field::ContentType => message.content_type.clone().map(crate::adapter::Text::into_bytes),
+                Field::CorrelationId => message.correlation_id.clone().map(Text::into_bytes),
+                Field::ReplyTo => message.reply_to.clone().map(Text::into_bytes),
+                Field::ContentType => message.content_type.clone().map(Text::into_bytes),
+                Field::Kind => message.kind.map(|kind| kind.as_str().into()),
                 Field::Time => message.time.map(|time| time.as_millis().to_string().into()),
             };
             if let Some(value) = value {
@@ -40,7 +30,7 @@ impl Foreign {
     pub(crate) fn incoming(&self, message: &mut Message) {
         for (field, name) in &self.0 {
             let Some(value) = message.headers.bytes(name).cloned() else { continue };
-            let text = crate::adapter::Text::from_utf8(value.clone()).ok();
+            let text = Text::from_utf8(value.clone()).ok();
             match field {
                 Field::Id if message.id.is_none() => message.id = text.map(Into::into),
                 Field::Type if message.type_name.is_none() => message.type_name = text,
@@ -48,6 +38,7 @@ impl Foreign {
                 Field::CorrelationId if message.correlation_id.is_none() => message.correlation_id = text,
                 Field::ReplyTo if message.reply_to.is_none() => message.reply_to = text,
                 Field::ContentType if message.content_type.is_none() => message.content_type = text,
+                Field::Kind if message.kind.is_none() => message.kind = text.and_then(|t| Kind::parse(&t)),
                 Field::Time if message.time.is_none() => {
                     message.time = text.and_then(|t| t.parse().ok()).map(Timestamp::from_millis);
                 }
@@ -57,8 +48,8 @@ impl Foreign {
     }
 }
 
-impl FromIterator<(Field, String)> for Foreign {
-    fn from_iter<I: IntoIterator<Item = (Field, String)>>(names: I) -> Self {
-        Self(names.into_iter().collect())
+impl From<BTreeMap<Field, String>> for Foreign {
+    fn from(names: BTreeMap<Field, String>) -> Self {
+        Self(names)
     }
 }

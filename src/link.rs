@@ -36,13 +36,8 @@ impl Link {
         }
     }
 
-    /// Declares what the source needs, opens a receiver, and checks what really holds there.
-    pub(crate) async fn receiver(
-        &self,
-        from: &Source,
-        prefetch: Room,
-        events: Events,
-    ) -> Result<Opened<Arc<dyn Receiver>>> {
+    /// Declares what the source needs.
+    pub(crate) async fn declare_source(&self, from: &Source) -> Result<()> {
         let topology = match from {
             Source::Channel(binding) => Topology::Channel(Arc::clone(binding)),
             Source::Subscription(binding, subscription) => {
@@ -54,7 +49,17 @@ impl Link {
             Source::DeadLetter(binding, name) => Topology::DeadLetter(Arc::clone(binding), name.clone()),
             _ => return Err(Error::new(ErrorKind::Unsupported, "this source is not known here")),
         };
-        self.prepare(Some(topology)).await?;
+        self.prepare(Some(topology)).await
+    }
+
+    /// Declares what the source needs, opens a receiver, and checks what really holds there.
+    pub(crate) async fn receiver(
+        &self,
+        from: &Source,
+        prefetch: Room,
+        events: Events,
+    ) -> Result<Opened<Arc<dyn Receiver>>> {
+        self.declare_source(from).await?;
         let options = ReceiverOptions::new(
             prefetch,
             self.instance.clone(),

@@ -9,23 +9,37 @@ use crate::{Body, Error, ErrorKind, IntoMessage, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Answers requests that came through one broker, each at its return address.
 #[derive(Debug)]
 pub(crate) struct Replier {
-    pub(crate) link: Link,
-    pub(crate) settings: Settings,
-    pub(crate) board: Board,
-    pub(crate) broker: Arc<str>,
+    link: Link,
+    settings: Settings,
+    board: Board,
+    broker: Arc<str>,
     /// By return address, the oldest first; bounded, since addresses are foreign input.
-    pub(crate) outlets: tokio::sync::Mutex<Vec<(Text, Arc<Outlet>)>>,
+    outlets: tokio::sync::Mutex<Vec<(Text, Arc<Outlet>)>>,
 }
 
 /// So many return addresses are kept open.
 const ADDRESSES: usize = 256;
 
 impl Replier {
+    pub(crate) fn new(link: Link, settings: Settings, board: Board, broker: Arc<str>) -> Self {
+        Self { link, settings, board, broker, outlets: tokio::sync::Mutex::default() }
+    }
+
+    /// Sends what waits, and says how many replies were left.
+    pub(crate) async fn close(&self, deadline: Instant) -> usize {
+        let mut unsent = 0;
+        for (_, outlet) in std::mem::take(&mut *self.outlets.lock().await) {
+            unsent += outlet.close(deadline).await;
+        }
+        unsent
+    }
+
     pub(crate) async fn reply<B: Body>(&self, request: &Message, body: &B) -> Result<Receipt> {
         let Some(address) = request.reply_to.clone() else {
             let what = "the message has no return address: nobody waits for an answer";

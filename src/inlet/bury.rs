@@ -1,18 +1,13 @@
 use super::{Inlet, Parcel, Phase};
 use crate::adapter::{Message, Source};
+use crate::dead_letter::{ATTEMPTS, ORIGIN, REASON};
 use crate::delivery::Settlement;
 use crate::outlet::Sending;
+use crate::producer::one;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// Why a dead letter is one.
-pub const REASON: &str = "anybroker-dead-letter-reason";
-/// How many attempts it had.
-pub const ATTEMPTS: &str = "anybroker-dead-letter-attempts";
-/// The channel, or channel/subscription, that it was rejected from.
-pub const ORIGIN: &str = "anybroker-dead-letter-origin";
 
 /// Copies the delivery to the dead-letter channel, awaits the broker's word for the copy, then acknowledges the original. Until then it is held,
 /// and so is its key.
@@ -47,7 +42,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
     loop {
         let result = match outlet.send(copy.clone(), inlet.link.open_within) {
             Sending::Done(result) => result,
-            Sending::Waiting(answers) => answers.await.pop().unwrap_or_else(|| Ok(Default::default())),
+            Sending::Waiting(answers) => one(answers.await),
         };
         match result {
             Ok(_) => {

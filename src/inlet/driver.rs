@@ -10,7 +10,6 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 /// One receiver and the word of its end.
-#[derive(Debug)]
 struct Handle {
     receiver: Arc<dyn Receiver>,
     dead: AtomicBool,
@@ -22,6 +21,7 @@ struct Handle {
 pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
     let mut next = Some(first);
     while let Some(receiver) = next.take() {
+        inlet.lock().receiver = Some(Arc::clone(&receiver));
         let handle = Arc::new(Handle::new(receiver));
         let receiving = tokio::spawn(receive(Arc::clone(&inlet), Arc::clone(&handle)));
         let settling = tokio::spawn(settle(Arc::clone(&inlet), Arc::clone(&handle)));
@@ -136,7 +136,7 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
             let mut state = inlet.lock();
             if handle.is_dead() {
                 let (failed, wakers) = state.outbox.fail_waiting(receiver_gone);
-                state.counts.failed_settlements += failed;
+                state.count_failed(failed);
                 drop(state);
                 wakers.into_iter().for_each(Waker::wake);
                 return;
@@ -160,7 +160,7 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
             handle.receiver.settle(&mut work.settle).await;
             let mut state = inlet.lock();
             let (failed, wakers) = state.outbox.answered(work.settle);
-            state.counts.failed_settlements += failed;
+            state.count_failed(failed);
             let leaving = state.phase != Phase::Open;
             drop(state);
             wakers.into_iter().for_each(Waker::wake);
@@ -262,6 +262,7 @@ impl Inlet {
     fn lose_all(&self) {
         let mut state = self.lock();
         state.lose(|_| true);
+        state.receiver = None;
         // Its deliveries are gone; a report of its receiver that comes late must not touch those of the next.
         state.generation += 1;
     }

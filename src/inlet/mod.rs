@@ -206,6 +206,25 @@ impl Inlet {
         drop(self.retry(parcel, Duration::ZERO));
     }
 
+    /// Resolves when the broker has everything that was settled before.
+    pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
+        let upto = self.lock().outbox.next_seq();
+        if let Some(last) = upto.checked_sub(1) {
+            // Settled one after another: with the last one all are.
+            let _ = std::future::poll_fn(|cx| self.poll_settled(last, cx)).await;
+        }
+        let receiver = self.lock().receiver.clone();
+        if let Some(receiver) = receiver {
+            undropped(async move { receiver.flush().await }).await.map_err(|e| self.link.explain(e, "flush"))?;
+        }
+        let failed = std::mem::take(&mut self.lock().failed_since_flush);
+        if failed == 0 {
+            return Ok(());
+        }
+        let what = format!("{failed} settlements failed since the last flush; their messages come again");
+        Err(self.link.explain(Error::new(ErrorKind::LeaseLost, what), "flush"))
+    }
+
     /// What became of a settlement.
     pub(crate) fn poll_settled(&self, seq: u64, cx: &Context<'_>) -> Poll<Result<()>> {
         match self.lock().outbox.result(seq, cx.waker()) {

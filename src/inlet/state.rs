@@ -1,15 +1,15 @@
 use super::lanes::Lanes;
 use super::parcel::{Leased, Parcel, Tie, lease_lost};
 use super::{ConsumerStatus, Flow};
-use crate::adapter::{Extend, Outcome, Received, Room, Scope, Settle, Token};
+use crate::adapter::{Extend, Outcome, Received, Receiver, Room, Scope, Settle, Token};
 use crate::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
 /// Everything a consumer holds: what waits for the application, what is parked, and what waits to be settled.
-#[derive(Debug)]
 pub(super) struct State {
     pub(super) phase: Phase,
     /// Counts the receivers; what an earlier one reports is void.
@@ -33,6 +33,9 @@ pub(super) struct State {
     /// The settling task sleeps.
     pub(super) settler_sleeps: bool,
     pub(super) counts: ConsumerStatus,
+    pub(super) failed_since_flush: u64,
+    /// The open receiver, for flushing.
+    pub(super) receiver: Option<Arc<dyn Receiver>>,
 }
 
 /// Where a consumer is in its life.
@@ -77,11 +80,18 @@ impl State {
             wants_room: false,
             settler_sleeps: false,
             counts: ConsumerStatus::default(),
+            failed_since_flush: 0,
+            receiver: None,
         }
     }
 
     pub(super) const fn adopt(&mut self, flow: Flow) {
         self.flow = flow;
+    }
+
+    pub(super) const fn count_failed(&mut self, settlements: u64) {
+        self.counts.failed_settlements += settlements;
+        self.failed_since_flush += settlements;
     }
 
     pub(super) const fn flow(&self) -> Flow {
@@ -340,6 +350,12 @@ impl State {
 
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("phase", &self.phase).field("unsettled", &self.unsettled).finish_non_exhaustive()
     }
 }
 

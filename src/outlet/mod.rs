@@ -11,12 +11,12 @@ mod ticket;
 
 pub(crate) use ticket::Answers;
 
-use crate::adapter::{Capabilities, Event, Events, Message, Receipt, SendOutcome, Target};
+use crate::adapter::{Capabilities, Channel, Event, Events, Message, Receipt, SendOutcome, Target};
 use crate::link::{Link, undropped};
 use crate::status::{HandleStatus, State as Health};
 use crate::{Error, ErrorKind, Result, backoff::Backoff, foreign::Foreign, id::new_id};
 use state::{HandedOver, Phase, Queue};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use ticket::{Ticket, tickets};
 use tokio::sync::{Notify, watch};
@@ -61,6 +61,8 @@ pub(crate) struct Outlet {
     target: Target,
     settings: Settings,
     capabilities: Capabilities,
+    /// The channel as the application wrote it when it asked first.
+    asked: OnceLock<Channel>,
     queue: Mutex<Queue>,
     wake: Notify,
     ended: watch::Sender<Option<usize>>,
@@ -92,6 +94,7 @@ impl Outlet {
         let outlet = Arc::new(Self {
             queue: Mutex::new(Queue::new(opened.handle, ordered, &opened.capabilities, &settings)),
             capabilities: opened.capabilities,
+            asked: OnceLock::new(),
             link,
             target,
             settings,
@@ -105,6 +108,16 @@ impl Outlet {
 
     pub(crate) const fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// Whether this outlet was opened for exactly that channel: then nothing has to be looked up.
+    pub(crate) fn serves(&self, channel: &Channel) -> bool {
+        self.asked.get() == Some(channel)
+    }
+
+    pub(crate) fn remember(&self, channel: &Channel) {
+        // The first one stays; others are looked up.
+        let _ = self.asked.set(channel.clone());
     }
 
     pub(crate) const fn link(&self) -> &Link {

@@ -1,0 +1,493 @@
+use crate::adapter::{
+    Adapter, Binding, Capabilities, Channel, ChannelKind, Clock, Declare, Receipt, Source, Target, Text, Topology,
+};
+use crate::builder::{Builder, Options};
+use crate::config::{Bindings, Bound, check_name};
+use crate::foreign::Foreign;
+use crate::inlet::Inlet;
+use crate::link::{Link, undropped};
+use crate::opening::{OpenConsumer, OpenProducer};
+use crate::outlet::{Outlet, Sending};
+use crate::producer::one;
+use crate::replies::{Mailbox, Replier};
+use crate::status::{Board, Status};
+use crate::{Command, Config, Error, ErrorKind, From, IntoMessage, Request, Result};
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::sync::{OnceCell, watch};
+
+/// The application's end of all its message brokers. Cheap to clone; all clones are one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anybroker::Result<()> {
+/// use anybroker::{Broker, Channel, Message};
+///
+/// static ORDERS: Channel = Channel::point_to_point("orders");
+///
+/// let broker = Broker::connect("memory://").await?;
+/// let mut orders = broker.consumer(&ORDERS).await?;
+/// broker.send(&ORDERS, Message::new("two dishes")).await?;
+///
+/// if let Some(delivery) = orders.receive().await? {
+///     assert_eq!(delivery.message().body(), b"two dishes");
+///     delivery.ack();
+/// }
+/// broker.close().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    bindings: Bindings,
+    brokers: BTreeMap<String, Named>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    instance: Text,
+    board: Board,
+    outlets: Mutex<HashMap<String, Arc<OnceCell<Arc<Outlet>>>>>,
+    inlets: Mutex<Vec<Weak<Inlet>>>,
+    closed: AtomicBool,
+    close: OnceCell<Closed>,
+}
+
+/// One broker of the configuration.
+pub(crate) struct Named {
+    name: Arc<str>,
+    adapter: Arc<dyn Adapter>,
+    mailbox: Arc<Mailbox>,
+    replier: Arc<Replier>,
+}
+
+/// What closing had to leave behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Deliveries that were given back to their brokers unhandled.
+    pub given_back: usize,
+    /// Messages whose sending ended without the broker's word; their senders were told.
+    pub unsent: usize,
+}
+
+impl Broker {
+    /// Connects every broker of the configuration.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, by the path of its field, or with a connection, by the broker's name.
+    pub async fn open(config: Config) -> Result<Self> {
+        Self::builder().config(config).open().await
+    }
+
+    /// Connects one broker, named `main`, by its URL.
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::open(Config::url(url)?).await
+    }
+
+    /// Opens a broker with other than the default options.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// A producer for the channel: `broker.producer(&ORDERS).await?`.
+    #[doc(alias = "publisher")]
+    pub fn producer(&self, channel: &Channel) -> OpenProducer {
+        OpenProducer::new(self.clone(), channel.clone())
+    }
+
+    /// A consumer of a point-to-point channel, a subscription or dead letters: `broker.consumer(&ORDERS).await?`.
+    #[doc(alias = "subscriber")]
+    pub fn consumer(&self, from: impl Into<From>) -> OpenConsumer {
+        OpenConsumer::new(self.clone(), from.into())
+    }
+
+    /// Sends one message and waits for the broker's word. The channel's producer is opened at the first use and kept.
+    ///
+    /// # Errors
+    /// As opening a producer, and as [`Producer::send`](crate::Producer::send).
+    #[doc(alias = "publish")]
+    pub async fn send(&self, channel: &Channel, body: impl IntoMessage) -> Result<Receipt> {
+        let message = body.into_message()?;
+        let outlet = match self.opened(channel)? {
+            Some(outlet) => outlet,
+            None => self.outlet(channel, self.0.options.window()).await?,
+        };
+        match outlet.send(message, self.0.options.send_within) {
+            Sending::Done(result) => result,
+            Sending::Waiting(answers) => one(answers.await).map_err(|e| outlet.link().explain(e, "send")),
+        }
+    }
+
+    /// Sends a command and waits for its reply: `broker.request(&PRICING, &ask).deadline(d).await?`.
+    pub fn request<C: Command>(&self, channel: &Channel, ask: &C) -> Request<C::Reply> {
+        Request::new(self.clone(), channel.clone(), ask, self.0.options.send_within)
+    }
+
+    /// How every broker is doing, now and at every change.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.0.board.watch()
+    }
+
+    /// Replies that came when nobody waited for them any more. They reach nobody.
+    #[must_use]
+    pub fn late_replies(&self) -> u64 {
+        self.0.brokers.values().map(|named| named.mailbox.late()).sum()
+    }
+
+    /// Asks every broker for a sign of life.
+    ///
+    /// # Errors
+    /// What is wrong with the first that gives none.
+    pub async fn health(&self) -> Result<()> {
+        self.check_open()?;
+        for named in self.0.brokers.values() {
+            let adapter = Arc::clone(&named.adapter);
+            undropped(async move { adapter.health().await })
+                .await
+                .map_err(|e| e.at(format_args!("broker `{}`", named.name)).with_adapter(named.adapter.name()))?;
+        }
+        Ok(())
+    }
+
+    /// What really holds on a channel, with what this library emulates. Opens the channel.
+    ///
+    /// # Errors
+    /// As opening a producer.
+    pub async fn capabilities(&self, channel: &Channel) -> Result<Capabilities> {
+        Ok(self.producer(channel).await?.capabilities().clone())
+    }
+
+    /// Deletes a channel, a subscription or a dead-letter channel with its messages. What is not there is a success.
+    ///
+    /// # Errors
+    /// What the broker says.
+    pub async fn delete(&self, what: impl Into<From>) -> Result<()> {
+        self.check_open()?;
+        let (named, link, topology) = match what.into() {
+            From::Channel(channel) => {
+                let (named, link, _) = self.link(&channel)?;
+                (named, link.clone(), Topology::Channel(link.binding))
+            }
+            other => {
+                let (named, link, _, source) = self.source(other)?;
+                let topology = match source {
+                    Source::Subscription(binding, subscription) => Topology::Subscription(binding, subscription),
+                    Source::DeadLetter(binding, name) => Topology::DeadLetter(binding, name),
+                    _ => Topology::Channel(Arc::clone(&link.binding)),
+                };
+                (named, link, topology)
+            }
+        };
+        let adapter = Arc::clone(&named.adapter);
+        undropped(async move { adapter.delete(&topology).await }).await.map_err(|e| link.explain(e, "delete"))
+    }
+
+    /// The client library's own connection of that broker, for what this library does not cover.
+    #[must_use]
+    pub fn native<T: Any>(&self, name: &str) -> Option<&T> {
+        self.0.brokers.get(name)?.adapter.native()?.downcast_ref()
+    }
+
+    /// Closes everything in order: consumers leave, producers send what waits, connections close; each until the close deadline. Again gives the
+    /// same answer, and so does a second call while the first runs.
+    ///
+    /// # Errors
+    /// None today: what could not be done is counted.
+    pub async fn close(&self) -> Result<Closed> {
+        self.0.closed.store(true, Ordering::Release);
+        // On a task of its own, so that a caller that stops waiting does not leave half of it open.
+        let inner = Arc::clone(&self.0);
+        undropped(async move { Ok(*inner.close.get_or_init(|| inner.close()).await) }).await
+    }
+}
+
+impl Broker {
+    pub(crate) fn assemble(builder: Builder) -> Result<Self> {
+        let Builder { config, adapters: given, clock, options } = builder;
+        let names: Vec<_> = given.iter().map(|(name, adapter)| (name.as_str(), adapter.name())).collect();
+        let resolved = config.resolve(&names, &clock)?;
+        let mut adapters = resolved.adapters()?;
+        adapters.extend(given);
+        let board = Board::new(adapters.iter().map(|(name, _)| name.as_str()));
+        let instance: Text = match &options.instance {
+            Some(name) => name.as_str().into(),
+            None => crate::id::new_id(clock.wall()).to_text(),
+        };
+        let brokers = adapters.into_iter().map(|(name, adapter)| {
+            let named = Named::new(&name, adapter, &instance, &clock, &options, &board);
+            (name, named)
+        });
+        Ok(Self(Arc::new(Inner {
+            brokers: brokers.collect(),
+            bindings: resolved.bindings,
+            clock,
+            options,
+            instance,
+            board,
+            outlets: Mutex::default(),
+            inlets: Mutex::default(),
+            closed: AtomicBool::new(false),
+            close: OnceCell::new(),
+        })))
+    }
+
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.0.clock)
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.board
+    }
+
+    pub(crate) fn mailbox(&self, channel: &Channel) -> Result<Arc<Mailbox>> {
+        let bound = self.0.bindings.bind(channel)?;
+        Ok(Arc::clone(&self.named(&bound)?.mailbox))
+    }
+
+    /// The channel's outlet, if it is open.
+    fn opened(&self, channel: &Channel) -> Result<Option<Arc<Outlet>>> {
+        self.check_open()?;
+        let cell = self.outlets().get(channel.name()).cloned();
+        Ok(cell.and_then(|cell| cell.get().cloned()).filter(|outlet| outlet.serves(channel)))
+    }
+
+    /// The channel's outlet, opened if it is not: one for all producers.
+    pub(crate) async fn outlet(&self, channel: &Channel, window: (usize, usize)) -> Result<Arc<Outlet>> {
+        self.check_open()?;
+        let (named, link, bound) = self.link(channel)?;
+        let outlet = self.outlet_to(named, &link, Target::Channel(Arc::clone(&link.binding)), &bound, window).await?;
+        if outlet.link().binding.channel != link.binding.channel {
+            let name = channel.name();
+            let what = format!("channel `{name}` is open already with another kind or other requirements");
+            return Err(Error::new(ErrorKind::Conflict, what)
+                .with_help("declare a channel once, as a static, and use that everywhere"));
+        }
+        outlet.remember(channel);
+        Ok(outlet)
+    }
+
+    /// The outlet to a dead-letter channel, opened if it is not.
+    pub(crate) async fn dead_letter_outlet(
+        &self,
+        named: &Named,
+        link: &Link,
+        subscription: Option<Text>,
+        bound: &Bound,
+    ) -> Result<Arc<Outlet>> {
+        let target = Target::DeadLetter(Arc::clone(&link.binding), subscription);
+        self.outlet_to(named, link, target, bound, self.0.options.window()).await
+    }
+
+    async fn outlet_to(
+        &self,
+        named: &Named,
+        link: &Link,
+        target: Target,
+        bound: &Bound,
+        window: (usize, usize),
+    ) -> Result<Arc<Outlet>> {
+        let channel = link.binding.channel.name();
+        let what = match &target {
+            Target::DeadLetter(_, Some(subscription)) => format!("{channel}/{subscription} dead letters"),
+            Target::DeadLetter(_, None) => format!("{channel} dead letters"),
+            _ => channel.to_owned(),
+        };
+        let cell = Arc::clone(self.outlets().entry(what.clone()).or_default());
+        let settings = self.0.options.outlet(window, bound.headers.clone().into());
+        let open = || {
+            let status = self.0.board.handle(&named.name, format!("producer of {what}"));
+            Outlet::open(link.clone(), target.clone(), settings.clone(), status)
+        };
+        cell.get_or_try_init(|| self.patiently(open)).await.cloned()
+    }
+
+    pub(crate) fn keep(&self, inlet: &Arc<Inlet>) -> Result<()> {
+        let mut inlets = self.0.inlets.lock().unwrap_or_else(PoisonError::into_inner);
+        inlets.retain(|inlet| inlet.strong_count() > 0);
+        inlets.push(Arc::downgrade(inlet));
+        self.check_open()
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the broker is closed"));
+        }
+        Ok(())
+    }
+
+    /// The connection that the channel is bound to.
+    pub(crate) fn link(&self, channel: &Channel) -> Result<(&Named, Link, Bound)> {
+        let bound = self.0.bindings.bind(channel)?;
+        let named = self.named(&bound)?;
+        let link = Link {
+            adapter: Arc::clone(&named.adapter),
+            binding: Arc::new(bound.binding.clone()),
+            declare: bound.declare,
+            clock: Arc::clone(&self.0.clock),
+            open_within: self.0.options.open_within,
+            instance: self.0.instance.clone(),
+        };
+        Ok((named, link, bound))
+    }
+
+    /// Where a consumer receives from, checked against the kind of the channel.
+    pub(crate) fn source(&self, from: From) -> Result<(&Named, Link, Bound, Source)> {
+        let wrong = |what: String, help: String| Err(Error::new(ErrorKind::Config, what).with_help(help));
+        let (channel, name) = match &from {
+            From::Channel(channel) => (channel, None),
+            From::Subscription(subscription) => (subscription.channel(), subscription.name()),
+            From::DeadLetters(dead) => (dead.channel(), dead.subscription()),
+        };
+        let published = channel.kind() == ChannelKind::PublishSubscribe;
+        let portable = channel.name();
+        match &from {
+            From::Subscription(_) if !published => {
+                return wrong(
+                    format!("channel `{portable}` is point-to-point and has no subscriptions"),
+                    "give the channel itself to `consumer`: all its consumers share the messages".into(),
+                );
+            }
+            From::Channel(_) if published => {
+                return wrong(
+                    format!("channel `{portable}` is publish-subscribe, and a consumer of it needs a subscription"),
+                    "use `channel.subscription(\"name\")` for one that lasts and is shared by its consumers, or \
+                     `channel.ephemeral()` for one that ends with its consumer"
+                        .into(),
+                );
+            }
+            From::DeadLetters(_) if published && name.is_none() => {
+                return wrong(
+                    format!("channel `{portable}` is publish-subscribe: its subscriptions have dead letters, not the channel"),
+                    "use `channel.subscription(\"name\").dead_letters()`".into(),
+                );
+            }
+            _ => {}
+        }
+        if let Some(name) = name {
+            check_name("subscription", name)?;
+        }
+        let name = name.map(Text::from);
+        let (named, link, bound) = self.link(channel)?;
+        let binding = Arc::clone(&link.binding);
+        let source = match from {
+            From::Channel(_) => Source::Channel(binding),
+            From::Subscription(subscription) => Source::Subscription(binding, subscription),
+            From::DeadLetters(_) => Source::DeadLetter(binding, name),
+        };
+        Ok((named, link, bound, source))
+    }
+
+    /// Opens once, or until it works where the application asked for patience.
+    pub(crate) async fn patiently<T, F>(&self, open: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut backoff = self.0.options.backoff;
+        loop {
+            match open().await {
+                Err(error) if self.0.options.patient && error.is_retryable() => {
+                    self.check_open()?;
+                    tracing::warn!(%error, "not open yet");
+                    self.0.clock.sleep_until(self.0.clock.now() + backoff.next_wait()).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn named(&self, bound: &Bound) -> Result<&Named> {
+        self.0.brokers.get(&bound.broker).ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("there is no broker `{}`", bound.broker))
+        })
+    }
+
+    fn outlets(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<Arc<Outlet>>>>> {
+        self.0.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    async fn close(&self) -> Closed {
+        let deadline = self.clock.now() + self.options.leave_within;
+        let inlets: Vec<_> = {
+            let mut inlets = self.inlets.lock().unwrap_or_else(PoisonError::into_inner);
+            inlets.drain(..).filter_map(|inlet| inlet.upgrade()).collect()
+        };
+        // All begin to leave before the first is waited for.
+        inlets.iter().for_each(|inlet| inlet.leave());
+        let mut closed = Closed::default();
+        for inlet in inlets {
+            closed.given_back += inlet.close().await;
+        }
+        let outlets: Vec<_> = {
+            let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+            outlets.drain().filter_map(|(_, cell)| cell.get().cloned()).collect()
+        };
+        for outlet in outlets {
+            closed.unsent += outlet.close(deadline).await;
+        }
+        for named in self.brokers.values() {
+            closed.unsent += named.replier.close(deadline).await;
+            named.mailbox.close().await;
+            let adapter = Arc::clone(&named.adapter);
+            let closing = undropped(async move { adapter.close().await });
+            tokio::select! {
+                result = closing => if let Err(error) = result {
+                    tracing::warn!(broker = %named.name, %error, "the connection did not close cleanly");
+                },
+                () = self.clock.sleep_until(self.clock.now() + self.options.open_within) => {}
+            }
+        }
+        self.board.close();
+        closed
+    }
+}
+
+impl Named {
+    fn new(
+        name: &str,
+        adapter: Arc<dyn Adapter>,
+        instance: &Text,
+        clock: &Arc<dyn Clock>,
+        options: &Options,
+        board: &Board,
+    ) -> Self {
+        let broker: Arc<str> = name.into();
+        let link = Link {
+            adapter: Arc::clone(&adapter),
+            // Return addresses are no channel of the application; errors about them name it all the same.
+            binding: Arc::new(Binding::new(Channel::point_to_point("replies"))),
+            declare: Declare::Never,
+            clock: Arc::clone(clock),
+            open_within: options.open_within,
+            instance: instance.clone(),
+        };
+        let mut settings = options.outlet(options.window(), Foreign::default());
+        settings.reopen = false;
+        let replier = Replier::new(link.clone(), settings, board.clone(), Arc::clone(&broker));
+        Self { name: broker, adapter, mailbox: Mailbox::new(link), replier: Arc::new(replier) }
+    }
+
+    pub(crate) fn parts(&self) -> (&Arc<str>, &Arc<Replier>) {
+        (&self.name, &self.replier)
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let adapters = self.0.brokers.iter().map(|(name, named)| (name, named.adapter.name()));
+        f.debug_map().entries(adapters).finish()
+    }
+}
