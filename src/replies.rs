@@ -77,7 +77,6 @@ impl Replier {
 }
 
 /// The return address of one broker and the requests that wait for their replies.
-#[derive(Debug)]
 pub(crate) struct Mailbox {
     adapter: Arc<dyn Adapter>,
     link: Link,
@@ -184,7 +183,6 @@ impl Mailbox {
 }
 
 /// A reply that is waited for. Dropped, it is waited for no more.
-#[derive(Debug)]
 pub(crate) struct Expected {
     mailbox: Arc<Mailbox>,
     id: Text,
