@@ -98,6 +98,13 @@ impl Error {
         self
     }
 
+    /// Puts the place at fault in front of the text, such as the path of a configuration field.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.what = format!("{place}: {}", self.0.what);
+        self
+    }
+
     /// Adds what was attempted, such as `send`, unless it is there already.
     #[must_use]
     pub fn with_operation(mut self, operation: &'static str) -> Self {
