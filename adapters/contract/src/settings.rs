@@ -56,7 +56,7 @@ impl Settings {
     /// All settings as `T`, whose unknown keys should be denied.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], naming the key and what `T` expects there, but not the value, which may be a secret.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the key and what `T` expects there, but not the value, which may be a secret.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         read::read(self.clone())
     }
