@@ -43,7 +43,6 @@ mod url;
 pub use broker::{Auth, Broker};
 pub use channel::{Channel, Field};
 pub(crate) use name::check_name;
-#[allow(unused_imports, reason = "for the broker")]
 pub(crate) use resolve::{Bindings, Bound, Resolved};
 pub use secret::SecretSource;
 

@@ -314,6 +314,13 @@ fn brokers_that_cannot_be_opened_say_why() {
 }
 
 #[test]
+fn what_an_adapter_refuses_names_the_broker() {
+    let resolved = resolve("brokers.main.url = 'memory://main?no-such-parameter=1'").unwrap();
+    let error = resolved.adapters().unwrap_err().to_string();
+    assert!(error.starts_with("brokers.main: "), "{error}");
+}
+
+#[test]
 fn the_default_broker_is_named_only_or_main() {
     let broker = |toml: &str| {
         let bindings = resolve(toml).unwrap().bindings;

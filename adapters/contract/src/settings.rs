@@ -1,6 +1,8 @@
-use crate::{Error, ErrorKind, Result};
-use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+mod read;
+
+use crate::Result;
+use serde::de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -54,9 +56,9 @@ impl Settings {
     /// All settings as `T`, whose unknown keys should be denied.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`], saying what `T` says is wrong.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the key and what `T` expects there, but not the value, which may be a secret.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(Value::Table(self.clone())).map_err(|e| Error::new(ErrorKind::Config, e.to_string()))
+        read::read(self.clone())
     }
 }
 
@@ -119,51 +121,5 @@ impl<'de> Deserialize<'de> for Value {
             }
         }
         deserializer.deserialize_any(Any)
-    }
-}
-
-impl<'de> IntoDeserializer<'de, de::value::Error> for Value {
-    type Deserializer = Self;
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Value {
-    type Error = de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        match self {
-            Self::Bool(v) => visitor.visit_bool(v),
-            Self::Integer(v) => visitor.visit_i64(v),
-            Self::Float(v) => visitor.visit_f64(v),
-            Self::String(v) => visitor.visit_string(v),
-            Self::Array(v) => visitor.visit_seq(de::value::SeqDeserializer::new(v.into_iter())),
-            Self::Table(v) => visitor.visit_map(de::value::MapDeserializer::new(v.0.into_iter())),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        match self {
-            Self::String(variant) => visitor.visit_enum(variant.into_deserializer()),
-            Self::Table(table) => visitor.visit_enum(de::value::MapAccessDeserializer::new(
-                de::value::MapDeserializer::new(table.0.into_iter()),
-            )),
-            other => Err(de::Error::custom(format!("expected a name, found {other:?}"))),
-        }
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
