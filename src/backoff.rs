@@ -42,7 +42,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for full in [100, 200, 400, 800, 1000, 1000] {
             let wait = backoff.next_wait();
-            assert!(wait <= Duration::from_millis(full) && wait >= Duration::from_millis(full / 2), "{wait:?}");
+            assert!(
+                wait <= Duration::from_millis(full) && wait >= Duration::from_millis(full / 2),
+                "{wait:?}"
+            );
         }
         backoff.reset();
         assert!(backoff.next_wait() <= Duration::from_millis(100));

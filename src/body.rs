@@ -72,8 +72,9 @@ impl IntoMessage for Message {
 
 impl<B: Body> IntoMessage for &B {
     fn into_message(self) -> Result<Message> {
-        let mut message =
-            Message::new(self.encode()?).with_type(B::TYPE_TEXT).with_content_type(B::CONTENT_TYPE_TEXT);
+        let mut message = Message::new(self.encode()?)
+            .with_type(B::TYPE_TEXT)
+            .with_content_type(B::CONTENT_TYPE_TEXT);
         message.kind = B::KIND;
         message.key = self.key();
         Ok(message)
@@ -86,7 +87,10 @@ trait Texts {
     const CONTENT_TYPE_TEXT: crate::adapter::Text;
 }
 
-#[expect(clippy::declare_interior_mutable_const, reason = "text of static bytes: cloning it copies a pointer")]
+#[expect(
+    clippy::declare_interior_mutable_const,
+    reason = "text of static bytes: cloning it copies a pointer"
+)]
 impl<B: Body> Texts for B {
     const TYPE_TEXT: crate::adapter::Text = crate::adapter::Text::from_static(B::TYPE);
     const CONTENT_TYPE_TEXT: crate::adapter::Text = crate::adapter::Text::from_static(B::CONTENT_TYPE);

@@ -43,7 +43,7 @@ mod url;
 pub use broker::{Auth, Broker};
 pub use channel::{Channel, Field};
 pub(crate) use name::check_name;
-pub(crate) use resolve::{Bindings, Bound, Resolved};
+pub(crate) use resolve::{Bindings, Bound};
 pub use secret::SecretSource;
 
 use anybroker_contract::{Result, Settings, Value};

@@ -23,7 +23,10 @@ pub struct Delivery {
 
 impl Delivery {
     pub(crate) const fn new(parcel: Parcel, inlet: Arc<Inlet>) -> Self {
-        Self { parcel: Some(parcel), inlet }
+        Self {
+            parcel: Some(parcel),
+            inlet,
+        }
     }
 
     /// The message.
@@ -126,7 +129,10 @@ impl Delivery {
         self.inlet.replier().reply(self.message(), body).await
     }
 
-    #[expect(clippy::expect_used, reason = "the parcel is taken only by methods that take the delivery")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the parcel is taken only by methods that take the delivery"
+    )]
     fn parcel(&self) -> &Parcel {
         self.parcel.as_ref().expect("present until settled")
     }
@@ -178,7 +184,12 @@ impl Future for Settlement {
             Progress::Done(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
             Progress::Queued(inlet, seq) => inlet.poll_settled(*seq, cx),
             Progress::Task(result) => Pin::new(result).poll(cx).map(|result| {
-                result.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the consumer ended before it was settled")))
+                result.unwrap_or_else(|_| {
+                    Err(Error::new(
+                        ErrorKind::Closed,
+                        "the consumer ended before it was settled",
+                    ))
+                })
             }),
         }
     }

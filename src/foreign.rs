@@ -29,7 +29,9 @@ impl Foreign {
     /// Fills fields that are missing from the foreign headers.
     pub(crate) fn incoming(&self, message: &mut Message) {
         for (field, name) in &self.0 {
-            let Some(value) = message.headers.bytes(name).cloned() else { continue };
+            let Some(value) = message.headers.bytes(name).cloned() else {
+                continue;
+            };
             let text = Text::from_utf8(value.clone()).ok();
             match field {
                 Field::Id if message.id.is_none() => message.id = text.map(Into::into),

@@ -23,13 +23,22 @@ impl Link {
     pub(crate) async fn sender(&self, to: &Target, events: Events) -> Result<Opened<Box<dyn Sender>>> {
         let topology = match to {
             Target::Channel(binding) => Some(Topology::Channel(Arc::clone(binding))),
-            Target::DeadLetter(binding, name) => Some(Topology::DeadLetter(Arc::clone(binding), name.clone())),
+            Target::DeadLetter(binding, name) => {
+                Some(Topology::DeadLetter(Arc::clone(binding), name.clone()))
+            }
             _ => None,
         };
         self.prepare(topology).await?;
-        let options =
-            SenderOptions::new(self.clock.now() + self.open_within, Arc::clone(&self.clock), events);
-        let opened = self.adapter.open_sender(to, &options).await.map_err(|e| self.explain(e, "open sender"))?;
+        let options = SenderOptions::new(
+            self.clock.now() + self.open_within,
+            Arc::clone(&self.clock),
+            events,
+        );
+        let opened = self
+            .adapter
+            .open_sender(to, &options)
+            .await
+            .map_err(|e| self.explain(e, "open sender"))?;
         match to {
             Target::Channel(_) => self.checked(opened, |_| Ok(())),
             _ => Ok(opened),
@@ -47,7 +56,12 @@ impl Link {
                 Topology::Subscription(Arc::clone(binding), subscription.clone())
             }
             Source::DeadLetter(binding, name) => Topology::DeadLetter(Arc::clone(binding), name.clone()),
-            _ => return Err(Error::new(ErrorKind::Unsupported, "this source is not known here")),
+            _ => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "this source is not known here",
+                ));
+            }
         };
         self.prepare(Some(topology)).await
     }
@@ -67,8 +81,11 @@ impl Link {
             Arc::clone(&self.clock),
             events,
         );
-        let opened =
-            self.adapter.open_receiver(from, &options).await.map_err(|e| self.explain(e, "open receiver"))?;
+        let opened = self
+            .adapter
+            .open_receiver(from, &options)
+            .await
+            .map_err(|e| self.explain(e, "open receiver"))?;
         match from {
             Source::Subscription(binding, subscription) => self.checked(opened, |has| {
                 effective::check_subscription(self.adapter.name(), binding, subscription, has)
@@ -117,6 +134,8 @@ pub(crate) async fn undropped<T: Send + 'static>(
 ) -> Result<T> {
     match tokio::spawn(future).await {
         Ok(result) => result,
-        Err(failed) => Err(Error::new(ErrorKind::Other, "the adapter's task ended before its time").with_source(failed)),
+        Err(failed) => {
+            Err(Error::new(ErrorKind::Other, "the adapter's task ended before its time").with_source(failed))
+        }
     }
 }

@@ -35,7 +35,9 @@ impl Producer {
     pub async fn send(&self, body: impl IntoMessage) -> Result<Receipt> {
         match self.outlet.send(body.into_message()?, self.within) {
             Sending::Done(result) => result,
-            Sending::Waiting(answers) => one(answers.await).map_err(|e| self.outlet.link().explain(e, "send")),
+            Sending::Waiting(answers) => {
+                one(answers.await).map_err(|e| self.outlet.link().explain(e, "send"))
+            }
         }
     }
 

@@ -19,7 +19,13 @@ pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Parcel, reason: String) -> Settle
         let copy = copy(&inlet, &parcel, &reason);
         let copied = store(&inlet, &parcel, copy).await;
         let settled = match copied {
-            Ok(()) => inlet.settle(parcel, crate::adapter::Outcome::Ack, |s| s.counts.dead_lettered += 1).await,
+            Ok(()) => {
+                inlet
+                    .settle(parcel, crate::adapter::Outcome::Ack, |s| {
+                        s.counts.dead_lettered += 1
+                    })
+                    .await
+            }
             Err(error) => {
                 inlet.lock().unburied(parcel, inlet.now());
                 inlet.wake_supervisor.notify_one();
@@ -35,7 +41,10 @@ pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Parcel, reason: String) -> Settle
 /// Sends the copy until the broker has it. Gives up only when the delivery is not ours any more.
 async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()> {
     let Some(outlet) = &inlet.dead_letters else {
-        return Err(Error::new(ErrorKind::Unsupported, "there is no dead-letter channel"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "there is no dead-letter channel",
+        ));
     };
     let mut backoff = inlet.settings.backoff;
     let mut stalled = false;
@@ -54,7 +63,10 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
             Err(error) if parcel.is_lost() || inlet.lock().phase != Phase::Open => return Err(error),
             Err(error) => {
                 stalled = true;
-                inlet.status.set(Health::Stalled, Some(format!("a dead letter cannot be stored: {error}")));
+                inlet.status.set(
+                    Health::Stalled,
+                    Some(format!("a dead letter cannot be stored: {error}")),
+                );
                 let until = inlet.now() + backoff.next_wait();
                 tokio::select! {
                     () = inlet.link.clock.sleep_until(until) => {}

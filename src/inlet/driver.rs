@@ -40,7 +40,11 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
         let _ = settling.await;
         inlet.bounded(receiving).await;
         inlet.lose_all();
-        let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let error = handle
+            .error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         next = reopen(&inlet, error).await;
     }
     inlet.lock().phase = Phase::Closed;
@@ -63,7 +67,11 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
                 return Some(receiver);
             }
             Err(error) => {
-                let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
+                let wait = if error.is_retryable() {
+                    backoff.next_wait()
+                } else {
+                    backoff.longest()
+                };
                 inlet.status.set(Health::Reconnecting, Some(error.to_string()));
                 inlet.sleep(inlet.now() + wait, &inlet.wake_supervisor).await;
             }
@@ -73,7 +81,9 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
 
 /// Leaves in order: takes no more, lets finish what runs, settles, and gives the rest back oldest first.
 async fn leave(inlet: &Arc<Inlet>, handle: &Arc<Handle>) -> usize {
-    let Phase::Leaving(deadline) = inlet.lock().phase else { return 0 };
+    let Phase::Leaving(deadline) = inlet.lock().phase else {
+        return 0;
+    };
     let receiver = Arc::clone(&handle.receiver);
     let stopping = tokio::spawn(async move { receiver.stop().await });
     inlet.wake_receiver.notify_one();
@@ -223,7 +233,11 @@ impl Inlet {
         let (bury, waker, leased) = {
             let mut state = self.lock();
             let bury = state.take_in(batch, self.dead_letters.is_some());
-            let waker = if state.is_ready() { state.waker.take() } else { None };
+            let waker = if state.is_ready() {
+                state.waker.take()
+            } else {
+                None
+            };
             (bury, waker, state.has_leases())
         };
         if let Some(waker) = waker {
@@ -233,7 +247,11 @@ impl Inlet {
             self.wake_settler.notify_one();
         }
         for parcel in bury {
-            let error = parcel.undecodable.as_ref().map(ToString::to_string).unwrap_or_default();
+            let error = parcel
+                .undecodable
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             drop(super::bury::bury(self, parcel, format!("undecodable: {error}")));
         }
     }
@@ -279,7 +297,12 @@ impl Inlet {
 
 impl Handle {
     fn new(receiver: Arc<dyn Receiver>) -> Self {
-        Self { receiver, dead: AtomicBool::new(false), ended: Notify::new(), error: std::sync::Mutex::new(None) }
+        Self {
+            receiver,
+            dead: AtomicBool::new(false),
+            ended: Notify::new(),
+            error: std::sync::Mutex::new(None),
+        }
     }
 
     fn is_dead(&self) -> bool {
@@ -287,7 +310,10 @@ impl Handle {
     }
 
     fn die(&self, error: Option<Error>) {
-        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        *self
+            .error
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = error;
         self.dead.store(true, Ordering::Release);
         self.ended.notify_one();
     }

@@ -17,15 +17,20 @@ struct Lane {
 impl Lanes {
     /// The parcel, if nothing of its key is out; else it waits.
     pub(super) fn enter(&mut self, parcel: Parcel) -> Option<Parcel> {
-        let Some(key) = parcel.message.key.clone() else { return Some(parcel) };
+        let Some(key) = parcel.message.key.clone() else {
+            return Some(parcel);
+        };
         match self.0.get_mut(&key) {
             Some(lane) => {
                 lane.followers.push_back(parcel);
                 None
             }
             None => {
-                let lane =
-                    Lane { owner: parcel.order, tie: Arc::clone(&parcel.tie), followers: VecDeque::new() };
+                let lane = Lane {
+                    owner: parcel.order,
+                    tie: Arc::clone(&parcel.tie),
+                    followers: VecDeque::new(),
+                };
                 self.0.insert(key, lane);
                 Some(parcel)
             }
@@ -54,7 +59,11 @@ impl Lanes {
         let (mut taken, mut freed) = (Vec::new(), Vec::new());
         self.0.retain(|_, lane| {
             for parcel in std::mem::take(&mut lane.followers) {
-                if hit(&parcel) { taken.push(parcel) } else { lane.followers.push_back(parcel) }
+                if hit(&parcel) {
+                    taken.push(parcel)
+                } else {
+                    lane.followers.push_back(parcel)
+                }
             }
             if !lane.tie.is_lost() {
                 return true;

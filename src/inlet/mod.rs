@@ -125,7 +125,9 @@ impl Inlet {
 
     pub(crate) fn capabilities(&self) -> &Capabilities {
         static NONE: OnceLock<Capabilities> = OnceLock::new();
-        self.capabilities.get().unwrap_or_else(|| NONE.get_or_init(Capabilities::none))
+        self.capabilities
+            .get()
+            .unwrap_or_else(|| NONE.get_or_init(Capabilities::none))
     }
 
     pub(crate) fn replier(&self) -> &Replier {
@@ -140,7 +142,11 @@ impl Inlet {
                 return Poll::Ready(None);
             }
             let Some(parcel) = state.next() else {
-                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                if !state
+                    .waker
+                    .as_ref()
+                    .is_some_and(|waker| waker.will_wake(cx.waker()))
+                {
                     state.waker = Some(cx.waker().clone());
                 }
                 return Poll::Pending;
@@ -150,7 +156,11 @@ impl Inlet {
             if more {
                 self.wake_receiver.notify_one();
             }
-            if parcel.message.expires_at.is_some_and(|at| at <= self.link.clock.wall()) {
+            if parcel
+                .message
+                .expires_at
+                .is_some_and(|at| at <= self.link.clock.wall())
+            {
                 self.expire(parcel);
                 continue;
             }
@@ -171,7 +181,9 @@ impl Inlet {
         }
         let flow = self.lock().flow();
         if flow.delays && !flow.ordered {
-            return self.settle(parcel, Outcome::Retry { after }, |state| state.counts.retried += 1);
+            return self.settle(parcel, Outcome::Retry { after }, |state| {
+                state.counts.retried += 1
+            });
         }
         self.park(parcel, after)
     }
@@ -215,7 +227,9 @@ impl Inlet {
         }
         let receiver = self.lock().receiver.clone();
         if let Some(receiver) = receiver {
-            undropped(async move { receiver.flush().await }).await.map_err(|e| self.link.explain(e, "flush"))?;
+            undropped(async move { receiver.flush().await })
+                .await
+                .map_err(|e| self.link.explain(e, "flush"))?;
         }
         let failed = std::mem::take(&mut self.lock().failed_since_flush);
         if failed == 0 {
@@ -238,7 +252,10 @@ impl Inlet {
         self.leave();
         let mut ended = self.ended.subscribe();
         // An error means that the supervisor is gone, and with it everything that was held.
-        ended.wait_for(Option::is_some).await.map_or(0, |given_back| given_back.unwrap_or(0))
+        ended
+            .wait_for(Option::is_some)
+            .await
+            .map_or(0, |given_back| given_back.unwrap_or(0))
     }
 
     /// Begins to leave.
@@ -261,10 +278,6 @@ impl Inlet {
         let mut status = self.lock().status();
         status.state = self.status.state();
         status
-    }
-
-    pub(crate) const fn link(&self) -> &Link {
-        &self.link
     }
 
     fn expire(self: &Arc<Self>, parcel: Parcel) {
@@ -296,7 +309,11 @@ impl Inlet {
 
     /// Wakes whom a returned delivery concerns.
     fn after_return(&self, mut state: MutexGuard<'_, State>) {
-        let waker: Option<Waker> = if state.is_ready() { state.waker.take() } else { None };
+        let waker: Option<Waker> = if state.is_ready() {
+            state.waker.take()
+        } else {
+            None
+        };
         let receiver = self.wakes_receiver(&mut state);
         let settler = std::mem::take(&mut state.settler_sleeps);
         let supervisor = state.running == 0 && state.phase != Phase::Open;

@@ -85,7 +85,10 @@ impl Tie {
     pub(super) fn lose(&self) -> (usize, usize) {
         self.lost.store(true, Ordering::Release);
         self.gone.notify_waiters();
-        (self.unsettled.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
+        (
+            self.unsettled.swap(0, Ordering::Relaxed),
+            self.bytes.swap(0, Ordering::Relaxed),
+        )
     }
 
     pub(super) fn add(&self, size: usize) {
@@ -130,7 +133,10 @@ pub(super) struct Leased {
 }
 
 pub(super) fn lease_lost() -> Error {
-    Error::new(ErrorKind::LeaseLost, "the delivery belongs to this consumer no more; it comes again")
-        .with_operation("settle")
-        .with_help("handle messages in less time, or make handling twice harmless")
+    Error::new(
+        ErrorKind::LeaseLost,
+        "the delivery belongs to this consumer no more; it comes again",
+    )
+    .with_operation("settle")
+    .with_help("handle messages in less time, or make handling twice harmless")
 }

@@ -122,7 +122,15 @@ impl State {
                         None => lease.expires,
                     };
                     let token = received.token.clone();
-                    self.leases.insert(order, Leased { token, tie: Arc::clone(&tie), lease, due });
+                    self.leases.insert(
+                        order,
+                        Leased {
+                            token,
+                            tie: Arc::clone(&tie),
+                            lease,
+                            due,
+                        },
+                    );
                     self.due.insert((due, order));
                     tie
                 }
@@ -151,7 +159,11 @@ impl State {
     }
 
     fn enter(&mut self, parcel: Parcel) {
-        let parcel = if self.flow.ordered { self.lanes.enter(parcel) } else { Some(parcel) };
+        let parcel = if self.flow.ordered {
+            self.lanes.enter(parcel)
+        } else {
+            Some(parcel)
+        };
         self.ready.extend(parcel);
     }
 
@@ -183,7 +195,12 @@ impl State {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
         if self.flow.counted {
-            self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
+            self.outbox.push(
+                parcel.token.clone(),
+                Outcome::Held {
+                    attempt: parcel.attempt,
+                },
+            );
         }
         self.parked.insert((due, parcel.order), parcel);
         Ok(())
@@ -205,8 +222,11 @@ impl State {
         self.running -= 1;
         parcel.tie.end();
         if self.phase == Phase::Closed {
-            return Err(Error::new(ErrorKind::Closed, "the consumer is closed; the message comes again")
-                .with_operation("settle"));
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "the consumer is closed; the message comes again",
+            )
+            .with_operation("settle"));
         }
         if parcel.is_lost() {
             if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
@@ -228,7 +248,10 @@ impl State {
 
     /// What the settling task does now, and when it looks again.
     pub(super) fn work(&mut self, now: Instant) -> Work {
-        let mut work = Work { settle: self.outbox.take(), ..Work::default() };
+        let mut work = Work {
+            settle: self.outbox.take(),
+            ..Work::default()
+        };
         while let Some(entry) = self.parked.first_entry().filter(|entry| entry.key().0 <= now) {
             if self.phase != Phase::Open {
                 break;
@@ -237,7 +260,9 @@ impl State {
         }
         while let Some((due, order)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
             self.due.remove(&(due, order));
-            let Some(leased) = self.leases.get(&order) else { continue };
+            let Some(leased) = self.leases.get(&order) else {
+                continue;
+            };
             let ended = leased.lease.hard_end.is_some_and(|end| end <= now) || leased.lease.expires <= now;
             if ended || leased.lease.extendable.is_none() {
                 let tie = Arc::clone(&leased.tie);
@@ -247,20 +272,36 @@ impl State {
                 work.extended.push(order);
             }
         }
-        let runs = |scope| self.leases.values().any(|l| l.tie.scope == scope && l.tie.is_running());
-        let free = self.ties.iter().filter(|tie| tie.is_revoking() && !tie.is_running() && !runs(tie.scope));
+        let runs = |scope| {
+            self.leases
+                .values()
+                .any(|l| l.tie.scope == scope && l.tie.is_running())
+        };
+        let free = self
+            .ties
+            .iter()
+            .filter(|tie| tie.is_revoking() && !tie.is_running() && !runs(tie.scope));
         work.release.extend(free.map(|tie| tie.scope));
         let parked = self.parked.first_key_value().map(|((due, _), _)| *due);
         let parked = parked.filter(|_| self.phase == Phase::Open);
-        work.until = parked.into_iter().chain(self.due.first().map(|(due, _)| *due)).min();
-        work.wake = if self.ready.is_empty() { None } else { self.waker.take() };
+        work.until = parked
+            .into_iter()
+            .chain(self.due.first().map(|(due, _)| *due))
+            .min();
+        work.wake = if self.ready.is_empty() {
+            None
+        } else {
+            self.waker.take()
+        };
         work
     }
 
     /// The answers to extensions: a refused one is tried again until the lease ends.
     pub(super) fn extended(&mut self, now: Instant, orders: &[u64], answers: Vec<Extend>) {
         for (order, answer) in orders.iter().zip(answers) {
-            let Some(leased) = self.leases.get_mut(order) else { continue };
+            let Some(leased) = self.leases.get_mut(order) else {
+                continue;
+            };
             match answer.result {
                 Some(Ok(expires)) => {
                     leased.lease.expires = expires;
@@ -294,7 +335,12 @@ impl State {
     /// Drops what is tied to these: it is another consumer's now.
     pub(super) fn lose(&mut self, hit: impl Fn(&Arc<Tie>) -> bool) {
         let leased = self.leases.values().map(|leased| &leased.tie);
-        for tie in self.ties.iter().chain(leased).filter(|tie| hit(tie) && !tie.is_lost()) {
+        for tie in self
+            .ties
+            .iter()
+            .chain(leased)
+            .filter(|tie| hit(tie) && !tie.is_lost())
+        {
             let (messages, bytes) = tie.lose();
             self.unsettled -= messages;
             self.bytes -= bytes;
@@ -325,7 +371,11 @@ impl State {
     fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
         let mut taken = Vec::new();
         for parcel in std::mem::take(&mut self.ready) {
-            if hit(&parcel) { taken.push(parcel) } else { self.ready.push_back(parcel) }
+            if hit(&parcel) {
+                taken.push(parcel)
+            } else {
+                self.ready.push_back(parcel)
+            }
         }
         for (due, parcel) in std::mem::take(&mut self.parked) {
             if hit(&parcel) {
@@ -355,7 +405,10 @@ impl State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("phase", &self.phase).field("unsettled", &self.unsettled).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("phase", &self.phase)
+            .field("unsettled", &self.unsettled)
+            .finish_non_exhaustive()
     }
 }
 
@@ -412,13 +465,17 @@ impl Outbox {
     /// The receiver is gone: what was not handed to it has failed.
     pub(super) fn fail_waiting(&mut self, why: impl Fn() -> Error) -> (u64, Vec<Waker>) {
         let mut batch = self.take();
-        batch.iter_mut().for_each(|settle| settle.result = Some(Err(why())));
+        batch
+            .iter_mut()
+            .for_each(|settle| settle.result = Some(Err(why())));
         self.answered(batch)
     }
 
     fn woken(&mut self) -> Vec<Waker> {
         let done = self.done;
-        let (ready, waiters) = std::mem::take(&mut self.waiters).into_iter().partition(|(seq, _)| *seq < done);
+        let (ready, waiters) = std::mem::take(&mut self.waiters)
+            .into_iter()
+            .partition(|(seq, _)| *seq < done);
         self.waiters = waiters;
         let ready: Vec<(u64, Waker)> = ready;
         ready.into_iter().map(|(_, waker)| waker).collect()
@@ -432,9 +489,10 @@ impl Outbox {
         }
         Some(match self.failures.remove(&seq) {
             Some(error) => Err(error),
-            None if seq < self.forgotten => {
-                Err(Error::new(ErrorKind::Other, "what became of this settlement is not known any more"))
-            }
+            None if seq < self.forgotten => Err(Error::new(
+                ErrorKind::Other,
+                "what became of this settlement is not known any more",
+            )),
             None => Ok(()),
         })
     }

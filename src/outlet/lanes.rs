@@ -1,6 +1,6 @@
 use super::Entry;
-use crate::adapter::{InFlightPerKey, Message, MessageKey};
 use crate::Error;
+use crate::adapter::{InFlightPerKey, Message, MessageKey};
 use std::collections::HashMap;
 
 /// Keeps the keys of an ordered channel in order while their messages are on their way.
@@ -30,7 +30,11 @@ pub(super) struct Verdict {
 
 impl Lanes {
     pub(super) fn new(ordered: bool, in_flight: InFlightPerKey) -> Self {
-        Self { ordered, in_flight, lanes: HashMap::new() }
+        Self {
+            ordered,
+            in_flight,
+            lanes: HashMap::new(),
+        }
     }
 
     pub(super) const fn adopt(&mut self, in_flight: InFlightPerKey) {
@@ -70,7 +74,9 @@ impl Lanes {
     }
 
     pub(super) fn accepted(&mut self, key: &MessageKey, seq: u64) -> Verdict {
-        let Some(lane) = self.lanes.get_mut(key) else { return Verdict::default() };
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return Verdict::default();
+        };
         lane.in_flight -= 1;
         lane.accepted = lane.accepted.max(Some(seq));
         self.decide(key)
@@ -86,7 +92,9 @@ impl Lanes {
     /// Once no message of the key is on its way: the failed ones go again only when nothing later was accepted and none before them is given up.
     fn decide(&mut self, key: &MessageKey) -> Verdict {
         let mut verdict = Verdict::default();
-        let Some(lane) = self.lanes.get_mut(key) else { return verdict };
+        let Some(lane) = self.lanes.get_mut(key) else {
+            return verdict;
+        };
         if lane.in_flight > 0 {
             return verdict;
         }
@@ -106,7 +114,11 @@ impl Lanes {
     }
 
     fn tidy(&mut self, key: &MessageKey) {
-        if self.lanes.get(key).is_some_and(|l| l.in_flight == 0 && l.again == 0 && l.failed.is_empty()) {
+        if self
+            .lanes
+            .get(key)
+            .is_some_and(|l| l.in_flight == 0 && l.again == 0 && l.failed.is_empty())
+        {
             self.lanes.remove(key);
         }
     }
