@@ -45,7 +45,7 @@ impl Delivery {
             return Err(error.duplicate());
         }
         // A foreign client may not say the type: then the payload decides.
-        if let Some(other) = message.type_name.as_ref().filter(|name| ***name != *B::TYPE) {
+        if let Some(other) = message.type_name().filter(|name| ***name != *B::TYPE) {
             let what = format!("the message is a `{other}`, not a `{}`", B::TYPE);
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("decode"));
         }
@@ -63,7 +63,7 @@ impl Delivery {
     /// What only this broker knows about the delivery.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.parcel().extensions
+        self.parcel().extensions()
     }
 
     /// What is wrong with a record that could not be translated into a message. Its payload is the record as it came.
@@ -71,7 +71,7 @@ impl Delivery {
     /// Such a record is handed out only where there is no dead-letter channel.
     #[must_use]
     pub fn undecodable(&self) -> Option<&Error> {
-        self.parcel().undecodable.as_deref()
+        self.parcel().undecodable()
     }
 
     /// Whether the delivery belongs to this consumer no more: it comes again, perhaps elsewhere, and settling it fails.

@@ -1,6 +1,6 @@
 use crate::adapter::{
-    Adapter, Events, Message, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle, Target,
-    Text,
+    Adapter, Events, Message, MessageId, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle,
+    Target, Text,
 };
 use crate::link::{Link, undropped};
 use crate::outlet::{Outlet, Sending, Settings};
@@ -48,15 +48,17 @@ impl Replier {
     }
 
     pub(crate) async fn reply<B: Body>(&self, request: &Message, body: &B) -> Result<Receipt> {
-        let Some(address) = request.reply_to.clone() else {
+        let Some(address) = request.reply_to().cloned() else {
             let what = "the message has no return address: nobody waits for an answer";
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("reply"));
         };
         let mut reply = body.into_message()?;
-        reply.correlation_id = request
-            .correlation_id
-            .clone()
-            .or_else(|| request.id.as_ref().map(|id| id.to_text()));
+        reply.set_correlation_id(
+            request
+                .correlation_id()
+                .cloned()
+                .or_else(|| request.id().map(MessageId::to_text)),
+        );
         let outlet = self.outlet(&address).await?;
         let result = match outlet.send(reply, self.link.open_within) {
             Sending::Done(result) => result,
@@ -177,10 +179,7 @@ impl Mailbox {
                 .map(|r| Settle::new(r.token.clone(), Outcome::Ack))
                 .collect();
             for reply in batch.drain(..).filter_map(|received| received.content.ok()) {
-                let waiting = reply
-                    .correlation_id
-                    .as_ref()
-                    .and_then(|id| self.lock().remove(id));
+                let waiting = reply.correlation_id().and_then(|id| self.lock().remove(id));
                 // A reply that nobody waits for, not any more or never, reaches nobody else.
                 if waiting.is_none_or(|waiting| waiting.send(Ok(reply)).is_err()) {
                     self.late.fetch_add(1, Ordering::Relaxed);

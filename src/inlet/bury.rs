@@ -80,7 +80,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
 fn copy(inlet: &Inlet, parcel: &Parcel, reason: &str) -> Message {
     let mut copy = parcel.message.clone();
     // A dead letter does not expire: it is there to be looked at.
-    copy.expires_at = None;
+    copy.set_expires_at(None);
     let channel = inlet.link.binding.channel.name();
     let origin = match &inlet.source {
         Source::Subscription(_, subscription) => {
@@ -88,8 +88,8 @@ fn copy(inlet: &Inlet, parcel: &Parcel, reason: &str) -> Message {
         }
         _ => channel.to_owned(),
     };
-    copy.headers.set(REASON, reason);
-    copy.headers.set(ATTEMPTS, parcel.attempt.to_string());
-    copy.headers.set(ORIGIN, origin);
+    copy.headers_mut().set(REASON, reason);
+    copy.headers_mut().set(ATTEMPTS, parcel.attempt.to_string());
+    copy.headers_mut().set(ORIGIN, origin);
     copy
 }

@@ -247,11 +247,7 @@ impl Inlet {
             self.wake_settler.notify_one();
         }
         for parcel in bury {
-            let error = parcel
-                .undecodable
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let error = parcel.undecodable().map(ToString::to_string).unwrap_or_default();
             drop(super::bury::bury(self, parcel, format!("undecodable: {error}")));
         }
     }

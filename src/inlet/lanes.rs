@@ -17,7 +17,7 @@ struct Lane {
 impl Lanes {
     /// The parcel, if nothing of its key is out; else it waits.
     pub(super) fn enter(&mut self, parcel: Parcel) -> Option<Parcel> {
-        let Some(key) = parcel.message.key.clone() else {
+        let Some(key) = parcel.message.key().cloned() else {
             return Some(parcel);
         };
         match self.0.get_mut(&key) {

@@ -160,7 +160,7 @@ impl Inlet {
             }
             if parcel
                 .message
-                .expires_at
+                .expires_at()
                 .is_some_and(|at| at <= self.link.clock.wall())
             {
                 self.expire(parcel);

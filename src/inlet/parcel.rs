@@ -11,29 +11,51 @@ pub(crate) struct Parcel {
     pub(crate) token: Token,
     pub(crate) attempt: u32,
     pub(crate) tie: Arc<Tie>,
-    pub(crate) undecodable: Option<Box<Error>>,
-    pub(crate) extensions: Extensions,
     /// Its place in the order of arrival; unique within a consumer.
     pub(super) order: u64,
     pub(super) size: usize,
+    // What most deliveries lack, behind one pointer: a parcel is moved several times.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug)]
+struct Rare {
+    undecodable: Option<Error>,
+    extensions: Extensions,
 }
 
 impl Parcel {
-    pub(super) fn new(received: Received, tie: Arc<Tie>, order: u64) -> Self {
+    pub(super) fn new(mut received: Received, tie: Arc<Tie>, order: u64) -> Self {
+        let extensions = received.take_extensions();
         let (message, undecodable) = match received.content {
             Ok(message) => (message, None),
-            Err(undecodable) => (Message::new(undecodable.raw), Some(Box::new(undecodable.error))),
+            Err(undecodable) => (Message::new(undecodable.raw), Some(undecodable.error)),
         };
+        let rare = (extensions.is_some() || undecodable.is_some()).then(|| {
+            Box::new(Rare {
+                undecodable,
+                extensions: extensions.unwrap_or_default(),
+            })
+        });
         Self {
             size: message.size(),
             message,
             token: received.token,
             attempt: received.attempt.unwrap_or(1),
             tie,
-            undecodable,
-            extensions: received.extensions,
             order,
+            rare,
         }
+    }
+
+    /// What is wrong with a record that could not be translated.
+    pub(crate) fn undecodable(&self) -> Option<&Error> {
+        self.rare.as_ref()?.undecodable.as_ref()
+    }
+
+    pub(crate) fn extensions(&self) -> &Extensions {
+        static NONE: Extensions = Extensions::new();
+        self.rare.as_ref().map_or(&NONE, |rare| &rare.extensions)
     }
 
     pub(super) fn is_lost(&self) -> bool {

@@ -112,7 +112,7 @@ impl State {
         for received in batch.drain(..) {
             let order = self.arrivals;
             self.arrivals += 1;
-            let tie = match received.lease {
+            let tie = match received.lease() {
                 None => self.tie(received.scope),
                 Some(lease) => {
                     let tie = Tie::new(received.scope);
@@ -139,7 +139,7 @@ impl State {
             parcel.tie.add(parcel.size);
             self.unsettled += 1;
             self.bytes += parcel.size;
-            if parcel.undecodable.is_some() && bury_undecodable {
+            if parcel.undecodable().is_some() && bury_undecodable {
                 self.begin(&parcel);
                 bury.push(parcel);
             } else {
@@ -184,7 +184,7 @@ impl State {
         self.returned(&parcel)?;
         self.forget(&parcel);
         let seq = self.outbox.push(parcel.token, outcome);
-        if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
+        if let Some(next) = self.lanes.leave(parcel.message.key(), parcel.order) {
             self.ready.push_back(next);
         }
         Ok(seq)
@@ -229,7 +229,7 @@ impl State {
             .with_operation("settle"));
         }
         if parcel.is_lost() {
-            if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
+            if let Some(next) = self.lanes.leave(parcel.message.key(), parcel.order) {
                 self.ready.push_back(next);
             }
             return Err(lease_lost());

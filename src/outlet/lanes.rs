@@ -43,7 +43,7 @@ impl Lanes {
 
     /// The key that orders this message, if one does.
     pub(super) fn key<'m>(&self, message: &'m Message) -> Option<&'m MessageKey> {
-        if self.ordered { message.key.as_ref() } else { None }
+        if self.ordered { message.key() } else { None }
     }
 
     /// Whether a new message of that key has to wait.

@@ -220,8 +220,12 @@ impl Outlet {
     fn stamp(&self, messages: &mut [Message]) {
         let now = self.link.clock.wall();
         for message in messages {
-            message.id.get_or_insert_with(|| new_id(now));
-            message.time.get_or_insert(now);
+            if message.id().is_none() {
+                message.set_id(new_id(now));
+            }
+            if message.time().is_none() {
+                message.set_time(now);
+            }
             self.settings.foreign.outgoing(message);
         }
     }

@@ -479,7 +479,7 @@ impl Queue {
         let seq = entry.seq;
         fail(entry, error);
         if let Some(key) = key {
-            let same = |e: &Entry| e.seq > seq && e.message.key.as_ref() == Some(&key);
+            let same = |e: &Entry| e.seq > seq && e.message.key() == Some(&key);
             self.fail_where(same, follower);
         }
     }

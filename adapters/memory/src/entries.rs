@@ -18,7 +18,7 @@ impl Content {
 
     pub(crate) fn key(&self) -> Option<&[u8]> {
         match self {
-            Self::Message(message) => message.key.as_ref().map(|key| key.as_bytes()),
+            Self::Message(message) => message.key().map(|key| key.as_bytes()),
             Self::Raw(_) => None,
         }
     }

@@ -603,7 +603,9 @@ fn received(entry: &Entry, token: Token, scope: Scope, lease: Option<(Instant, D
     };
     received.scope = scope;
     received.attempt = Some(entry.attempt);
-    received.lease = lease.map(|(expires, by)| anybroker_contract::Lease::until(expires).extendable_by(by));
+    if let Some((expires, by)) = lease {
+        received = received.with_lease(anybroker_contract::Lease::until(expires).extendable_by(by));
+    }
     received
 }
 
