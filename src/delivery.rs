@@ -17,12 +17,12 @@ use tokio::sync::oneshot;
 #[must_use = "a delivery that is dropped unsettled comes again"]
 pub struct Delivery {
     // Present until it is settled or dropped.
-    parcel: Option<Parcel>,
+    parcel: Option<Box<Parcel>>,
     inlet: Arc<Inlet>,
 }
 
 impl Delivery {
-    pub(crate) const fn new(parcel: Parcel, inlet: Arc<Inlet>) -> Self {
+    pub(crate) const fn new(parcel: Box<Parcel>, inlet: Arc<Inlet>) -> Self {
         Self {
             parcel: Some(parcel),
             inlet,

@@ -137,7 +137,7 @@ impl Inlet {
     }
 
     /// The next delivery; `None` once the consumer leaves. Nothing is lost when the caller stops polling.
-    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Parcel>> {
+    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Box<Parcel>>> {
         loop {
             let mut state = self.lock();
             if state.phase != Phase::Open {
@@ -171,12 +171,12 @@ impl Inlet {
     }
 
     /// Handled: it never comes again.
-    pub(crate) fn ack(self: &Arc<Self>, parcel: Parcel) -> Settlement {
+    pub(crate) fn ack(self: &Arc<Self>, parcel: Box<Parcel>) -> Settlement {
         self.settle(parcel, Outcome::Ack, |state| state.counts.acked += 1)
     }
 
     /// Failed: it comes again after that time, or goes to the dead-letter channel when its attempts are used up.
-    pub(crate) fn retry(self: &Arc<Self>, parcel: Parcel, after: Duration) -> Settlement {
+    pub(crate) fn retry(self: &Arc<Self>, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let limit = self.link.binding.channel.requirements().dead_letter_after;
         if limit.is_some_and(|limit| parcel.attempt >= limit) && self.dead_letters.is_some() {
             return self.reject(parcel, "attempts exhausted".into());
@@ -190,7 +190,7 @@ impl Inlet {
         self.park(parcel, after)
     }
 
-    fn park(&self, parcel: Parcel, after: Duration) -> Settlement {
+    fn park(&self, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let due = self.link.clock.now() + after;
         let mut state = self.lock();
         let parked = state.park(parcel, due);
@@ -200,7 +200,7 @@ impl Inlet {
     }
 
     /// Not to be handled: a copy goes to the dead-letter channel, then it is acknowledged.
-    pub(crate) fn reject(self: &Arc<Self>, parcel: Parcel, reason: String) -> Settlement {
+    pub(crate) fn reject(self: &Arc<Self>, parcel: Box<Parcel>, reason: String) -> Settlement {
         if self.dead_letters.is_some() {
             return bury::bury(self, parcel, reason);
         }
@@ -215,7 +215,7 @@ impl Inlet {
     }
 
     /// The application has dropped it unsettled: it comes again.
-    pub(crate) fn dropped(self: &Arc<Self>, parcel: Parcel) {
+    pub(crate) fn dropped(self: &Arc<Self>, parcel: Box<Parcel>) {
         // The delivery is gone already, so is whoever could be told of an error; the broker gives it again in any case.
         drop(self.retry(parcel, Duration::ZERO));
     }
@@ -282,7 +282,7 @@ impl Inlet {
         status
     }
 
-    fn expire(self: &Arc<Self>, parcel: Parcel) {
+    fn expire(self: &Arc<Self>, parcel: Box<Parcel>) {
         let wanted = self.link.binding.channel.requirements().expired_to_dead_letter;
         drop(if wanted && self.dead_letters.is_some() {
             bury::bury(self, parcel, "expired".into())
@@ -293,7 +293,7 @@ impl Inlet {
 
     fn settle(
         self: &Arc<Self>,
-        parcel: Parcel,
+        parcel: Box<Parcel>,
         outcome: Outcome,
         count: impl FnOnce(&mut State),
     ) -> Settlement {

@@ -1,5 +1,6 @@
-use crate::adapter::{Extensions, Lease, Message, Received, Scope, Token};
+use crate::adapter::{Extensions, Lease, Message, Received, Receiver, Scope, Token};
 use crate::{Error, ErrorKind};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -48,6 +49,12 @@ impl Parcel {
         }
     }
 
+    /// Lets go of the message, so that an empty parcel that waits to be used again keeps nothing alive.
+    pub(super) fn clear(&mut self) {
+        self.message = Message::default();
+        self.rare = None;
+    }
+
     /// What is wrong with a record that could not be translated.
     pub(crate) fn undecodable(&self) -> Option<&Error> {
         self.rare.as_ref()?.undecodable.as_ref()
@@ -64,9 +71,9 @@ impl Parcel {
 }
 
 /// What deliveries are lost together with: a scope, or one leased delivery.
-#[derive(Debug)]
 pub(crate) struct Tie {
     pub(super) scope: Scope,
+    pub(super) receiver: Arc<dyn Receiver>,
     lost: AtomicBool,
     revoking: AtomicBool,
     gone: Notify,
@@ -77,9 +84,10 @@ pub(crate) struct Tie {
 }
 
 impl Tie {
-    pub(super) fn new(scope: Scope) -> Arc<Self> {
+    pub(super) fn new(scope: Scope, receiver: &Arc<dyn Receiver>) -> Arc<Self> {
         Arc::new(Self {
             scope,
+            receiver: Arc::clone(receiver),
             lost: AtomicBool::new(false),
             revoking: AtomicBool::new(false),
             gone: Notify::new(),
@@ -141,6 +149,12 @@ impl Tie {
 
     pub(super) fn is_revoking(&self) -> bool {
         self.revoking.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Tie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tie").field("scope", &self.scope).field("lost", &self.is_lost()).finish_non_exhaustive()
     }
 }
 

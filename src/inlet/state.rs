@@ -16,9 +16,9 @@ pub(super) struct State {
     pub(super) generation: u64,
     flow: Flow,
     prefetch: Room,
-    ready: VecDeque<Parcel>,
+    ready: VecDeque<Box<Parcel>>,
     lanes: Lanes,
-    parked: BTreeMap<(Instant, u64), Parcel>,
+    parked: BTreeMap<(Instant, u64), Box<Parcel>>,
     ties: Vec<Arc<Tie>>,
     leases: HashMap<u64, Leased>,
     due: BTreeSet<(Instant, u64)>,
@@ -107,7 +107,7 @@ impl State {
     }
 
     /// Takes in what was received; gives back what goes to the dead-letter channel unseen.
-    pub(super) fn take_in(&mut self, batch: &mut Vec<Received>, bury_undecodable: bool) -> Vec<Parcel> {
+    pub(super) fn take_in(&mut self, batch: &mut Vec<Received>, bury_undecodable: bool) -> Vec<Box<Parcel>> {
         let mut bury = Vec::new();
         for received in batch.drain(..) {
             let order = self.arrivals;
@@ -158,7 +158,7 @@ impl State {
         tie
     }
 
-    fn enter(&mut self, parcel: Parcel) {
+    fn enter(&mut self, parcel: Box<Parcel>) {
         let parcel = if self.flow.ordered {
             self.lanes.enter(parcel)
         } else {
@@ -168,7 +168,7 @@ impl State {
     }
 
     /// The next for the application, now in its hands.
-    pub(super) fn next(&mut self) -> Option<Parcel> {
+    pub(super) fn next(&mut self) -> Option<Box<Parcel>> {
         let parcel = self.ready.pop_front()?;
         self.begin(&parcel);
         Some(parcel)
@@ -180,7 +180,7 @@ impl State {
     }
 
     /// Settles a delivery that the application had.
-    pub(super) fn settle(&mut self, parcel: Parcel, outcome: Outcome) -> Result<u64> {
+    pub(super) fn settle(&mut self, parcel: Box<Parcel>, outcome: Outcome) -> Result<u64> {
         self.returned(&parcel)?;
         self.forget(&parcel);
         let seq = self.outbox.push(parcel.token, outcome);
@@ -191,7 +191,7 @@ impl State {
     }
 
     /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
-    pub(super) fn park(&mut self, mut parcel: Parcel, due: Instant) -> Result<()> {
+    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant) -> Result<()> {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
         if self.flow.counted {
@@ -207,7 +207,7 @@ impl State {
     }
 
     /// A delivery that could not be buried: it waits to be given back.
-    pub(super) fn unburied(&mut self, parcel: Parcel, now: Instant) {
+    pub(super) fn unburied(&mut self, parcel: Box<Parcel>, now: Instant) {
         if self.returned(&parcel).is_ok() {
             self.parked.insert((now, parcel.order), parcel);
         }
@@ -368,7 +368,7 @@ impl State {
         waiting.len()
     }
 
-    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
+    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Box<Parcel>> {
         let mut taken = Vec::new();
         for parcel in std::mem::take(&mut self.ready) {
             if hit(&parcel) {

@@ -60,8 +60,9 @@ impl MemoryAdapter {
         Ok(link)
     }
 
-    fn disconnect(&self, then: Connection) {
-        let before = std::mem::replace(&mut *lock(&self.connection), then);
+    /// Ends the connection for good.
+    pub(crate) fn end(&self) {
+        let before = std::mem::replace(&mut *lock(&self.connection), Connection::Closed);
         if let Connection::Live(link) = before {
             self.broker().cut(Some(&link));
         }
@@ -227,7 +228,7 @@ impl Adapter for MemoryAdapter {
     }
 
     async fn close(&self) -> Result<()> {
-        self.disconnect(Connection::Closed);
+        self.end();
         Ok(())
     }
 
@@ -238,7 +239,7 @@ impl Adapter for MemoryAdapter {
 
 impl Drop for MemoryAdapter {
     fn drop(&mut self) {
-        self.disconnect(Connection::Closed);
+        self.end();
     }
 }
 

@@ -7,6 +7,7 @@ use anybroker_contract::{
     Address, Binding, ChannelKind, Clock, ErrorKind, Message, Requirements, Result, Start, Timestamp,
 };
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 /// A channel as it exists at the broker.
@@ -65,7 +66,7 @@ impl Channel {
     /// Whether the channel is of the kind that `binding` says.
     pub(crate) fn admit_kind(&self, binding: &Binding) -> Result<()> {
         let wanted = binding.channel.kind();
-        self.admit("kind", self.kind == wanted, self.kind.as_str(), wanted.as_str())
+        self.admit("kind", self.kind == wanted, &self.kind.as_str(), &wanted.as_str())
     }
 
     /// Whether the channel is what `binding` says. What it has beyond that is adopted, as is its number of shards.
@@ -77,21 +78,25 @@ impl Channel {
             ..
         } = binding.channel.requirements();
         let ordered = self.form.shards.is_some();
-        self.admit("order-per-key", ordered || !order_per_key, ordered, order_per_key)?;
+        self.admit(
+            "order-per-key",
+            ordered || !order_per_key,
+            &ordered,
+            &order_per_key,
+        )?;
         let bound = |bound: Option<usize>| bound.map_or(String::from("none"), |bound| bound.to_string());
         let fits = bounded.is_none() || bounded == self.form.bound;
-        self.admit("bounded", fits, bound(self.form.bound), bound(bounded))?;
+        self.admit("bounded", fits, &bound(self.form.bound), &bound(bounded))?;
         match ChannelConfig::read(&binding.settings)?.retain {
-            Some(retain) => self.admit("retain", retain == self.retain, self.retain, retain),
+            Some(retain) => self.admit("retain", retain == self.retain, &self.retain, &retain),
             None => Ok(()),
         }
     }
 
-    fn admit(&self, what: &str, fits: bool, has: impl ToString, wants: impl ToString) -> Result<()> {
+    fn admit(&self, what: &str, fits: bool, has: &dyn Display, wants: &dyn Display) -> Result<()> {
         if fits {
             return Ok(());
         }
-        let (has, wants) = (has.to_string(), wants.to_string());
         let what = format!(
             "`{}` exists with {what} = {has}, and is declared with {what} = {wants}",
             self.name

@@ -1,5 +1,5 @@
 use crate::after::After;
-use crate::queue::State;
+use crate::state::State;
 use anybroker_contract::{Events, Room, Scope};
 use std::cmp::Reverse;
 use std::task::Waker;

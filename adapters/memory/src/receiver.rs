@@ -9,7 +9,7 @@ use anybroker_contract::{
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 /// One consumer of one queue.
@@ -87,6 +87,17 @@ impl Receiver for MemoryReceiver {
     async fn receive_batch(&self, room: Room, into: &mut Vec<Received>) -> Result<Receive> {
         let mut alarm = None;
         poll_fn(|cx| self.poll_receive(room, into, &mut alarm, cx)).await
+    }
+
+    fn try_receive(&self, room: Room, into: &mut Vec<Received>) -> Option<usize> {
+        let before = into.len();
+        // Whatever else it says, `receive_batch` says again to the task that waits there next.
+        let _ = self.queue.poll_take(self.id, room, into, Waker::noop());
+        Some(into.len() - before)
+    }
+
+    fn try_settle(&self, settle: &mut Settle) -> bool {
+        self.queue.settle(self.id, std::slice::from_mut(settle))
     }
 
     async fn settle(&self, batch: &mut [Settle]) {

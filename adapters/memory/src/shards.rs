@@ -1,5 +1,5 @@
 use crate::after::After;
-use crate::queue::{Due, State};
+use crate::state::{Due, State};
 use anybroker_contract::{Event, Scope};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
