@@ -23,10 +23,7 @@ pub struct Delivery {
 
 impl Delivery {
     pub(crate) const fn new(parcel: Box<Parcel>, inlet: Arc<Inlet>) -> Self {
-        Self {
-            parcel: Some(parcel),
-            inlet,
-        }
+        Self { parcel: Some(parcel), inlet }
     }
 
     /// The message.
@@ -129,10 +126,7 @@ impl Delivery {
         self.inlet.replier().reply(self.message(), body).await
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "the parcel is taken only by methods that take the delivery"
-    )]
+    #[expect(clippy::expect_used, reason = "the parcel is taken only by methods that take the delivery")]
     fn parcel(&self) -> &Parcel {
         self.parcel.as_ref().expect("present until settled")
     }
@@ -185,10 +179,7 @@ impl Future for Settlement {
             Progress::Queued(inlet, seq) => inlet.poll_settled(*seq, cx),
             Progress::Task(result) => Pin::new(result).poll(cx).map(|result| {
                 result.unwrap_or_else(|_| {
-                    Err(Error::new(
-                        ErrorKind::Closed,
-                        "the consumer ended before it was settled",
-                    ))
+                    Err(Error::new(ErrorKind::Closed, "the consumer ended before it was settled"))
                 })
             }),
         }

@@ -25,13 +25,7 @@ pub struct Request<R> {
 
 impl<R: Body> Request<R> {
     pub(crate) fn new(broker: Broker, channel: Channel, ask: impl IntoMessage, within: Duration) -> Self {
-        Self {
-            broker,
-            channel,
-            message: ask.into_message(),
-            within,
-            reply: PhantomData,
-        }
+        Self { broker, channel, message: ask.into_message(), within, reply: PhantomData }
     }
 
     /// How long to wait for the reply, sending included. The default is 30 s.

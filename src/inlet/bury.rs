@@ -20,11 +20,7 @@ pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Box<Parcel>, reason: String) -> S
         let copied = store(&inlet, &parcel, copy).await;
         let settled = match copied {
             Ok(()) => {
-                inlet
-                    .settle(parcel, crate::adapter::Outcome::Ack, |s| {
-                        s.counts.dead_lettered += 1
-                    })
-                    .await
+                inlet.settle(parcel, crate::adapter::Outcome::Ack, |s| s.counts.dead_lettered += 1).await
             }
             Err(error) => {
                 inlet.lock().unburied(parcel, inlet.now());
@@ -41,10 +37,7 @@ pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Box<Parcel>, reason: String) -> S
 /// Sends the copy until the broker has it. Gives up only when the delivery is not ours any more.
 async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()> {
     let Some(outlet) = &inlet.dead_letters else {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "there is no dead-letter channel",
-        ));
+        return Err(Error::new(ErrorKind::Unsupported, "there is no dead-letter channel"));
     };
     let mut backoff = inlet.settings.backoff;
     let mut stalled = false;
@@ -63,10 +56,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
             Err(error) if parcel.is_lost() || inlet.lock().phase != Phase::Open => return Err(error),
             Err(error) => {
                 stalled = true;
-                inlet.status.set(
-                    Health::Stalled,
-                    Some(format!("a dead letter cannot be stored: {error}")),
-                );
+                inlet.status.set(Health::Stalled, Some(format!("a dead letter cannot be stored: {error}")));
                 let until = inlet.now() + backoff.next_wait();
                 tokio::select! {
                     () = inlet.link.clock.sleep_until(until) => {}

@@ -26,11 +26,8 @@ impl Lanes {
                 None
             }
             None => {
-                let lane = Lane {
-                    owner: parcel.order,
-                    tie: Arc::clone(&parcel.tie),
-                    followers: VecDeque::new(),
-                };
+                let lane =
+                    Lane { owner: parcel.order, tie: Arc::clone(&parcel.tie), followers: VecDeque::new() };
                 self.0.insert(key, lane);
                 Some(parcel)
             }
@@ -59,11 +56,7 @@ impl Lanes {
         let (mut taken, mut freed) = (Vec::new(), Vec::new());
         self.0.retain(|_, lane| {
             for parcel in std::mem::take(&mut lane.followers) {
-                if hit(&parcel) {
-                    taken.push(parcel)
-                } else {
-                    lane.followers.push_back(parcel)
-                }
+                if hit(&parcel) { taken.push(parcel) } else { lane.followers.push_back(parcel) }
             }
             if !lane.tie.is_lost() {
                 return true;

@@ -32,12 +32,8 @@ impl Parcel {
             Ok(message) => (message, None),
             Err(undecodable) => (Message::new(undecodable.raw), Some(undecodable.error)),
         };
-        let rare = (extensions.is_some() || undecodable.is_some()).then(|| {
-            Box::new(Rare {
-                undecodable,
-                extensions: extensions.unwrap_or_default(),
-            })
-        });
+        let rare = (extensions.is_some() || undecodable.is_some())
+            .then(|| Box::new(Rare { undecodable, extensions: extensions.unwrap_or_default() }));
         Self {
             size: message.size(),
             message,
@@ -115,10 +111,7 @@ impl Tie {
     pub(super) fn lose(&self) -> (usize, usize) {
         self.lost.store(true, Ordering::Release);
         self.gone.notify_waiters();
-        (
-            self.unsettled.swap(0, Ordering::Relaxed),
-            self.bytes.swap(0, Ordering::Relaxed),
-        )
+        (self.unsettled.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
     }
 
     pub(super) fn add(&self, size: usize) {
@@ -154,7 +147,10 @@ impl Tie {
 
 impl fmt::Debug for Tie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tie").field("scope", &self.scope).field("lost", &self.is_lost()).finish_non_exhaustive()
+        f.debug_struct("Tie")
+            .field("scope", &self.scope)
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,10 +165,7 @@ pub(super) struct Leased {
 }
 
 pub(super) fn lease_lost() -> Error {
-    Error::new(
-        ErrorKind::LeaseLost,
-        "the delivery belongs to this consumer no more; it comes again",
-    )
-    .with_operation("settle")
-    .with_help("handle messages in less time, or make handling twice harmless")
+    Error::new(ErrorKind::LeaseLost, "the delivery belongs to this consumer no more; it comes again")
+        .with_operation("settle")
+        .with_help("handle messages in less time, or make handling twice harmless")
 }

@@ -30,11 +30,7 @@ pub(super) struct Verdict {
 
 impl Lanes {
     pub(super) fn new(ordered: bool, in_flight: InFlightPerKey) -> Self {
-        Self {
-            ordered,
-            in_flight,
-            lanes: HashMap::new(),
-        }
+        Self { ordered, in_flight, lanes: HashMap::new() }
     }
 
     pub(super) const fn adopt(&mut self, in_flight: InFlightPerKey) {
@@ -114,11 +110,7 @@ impl Lanes {
     }
 
     fn tidy(&mut self, key: &MessageKey) {
-        if self
-            .lanes
-            .get(key)
-            .is_some_and(|l| l.in_flight == 0 && l.again == 0 && l.failed.is_empty())
-        {
+        if self.lanes.get(key).is_some_and(|l| l.in_flight == 0 && l.again == 0 && l.failed.is_empty()) {
             self.lanes.remove(key);
         }
     }

@@ -261,9 +261,7 @@ impl Replies {
 
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replies")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Replies").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -283,11 +281,7 @@ impl SenderOptions {
     /// Options with that deadline for opening.
     #[must_use]
     pub const fn new(deadline: Instant, clock: Arc<dyn Clock>, events: Events) -> Self {
-        Self {
-            deadline,
-            clock,
-            events,
-        }
+        Self { deadline, clock, events }
     }
 }
 
@@ -317,12 +311,6 @@ impl ReceiverOptions {
         clock: Arc<dyn Clock>,
         events: Events,
     ) -> Self {
-        Self {
-            prefetch,
-            instance,
-            deadline,
-            clock,
-            events,
-        }
+        Self { prefetch, instance, deadline, clock, events }
     }
 }

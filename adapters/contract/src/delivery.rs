@@ -31,26 +31,14 @@ impl Received {
     /// A message with its token, in the only scope, not counted, without lease.
     #[must_use]
     pub const fn new(message: Message, token: Token) -> Self {
-        Self {
-            content: Ok(message),
-            token,
-            scope: Scope::WHOLE,
-            attempt: None,
-            rare: None,
-        }
+        Self { content: Ok(message), token, scope: Scope::WHOLE, attempt: None, rare: None }
     }
 
     /// A record that could not be translated, with its token.
     #[must_use]
     pub const fn undecodable(raw: Bytes, error: Error, token: Token) -> Self {
         let content = Err(Undecodable { raw, error });
-        Self {
-            content,
-            token,
-            scope: Scope::WHOLE,
-            attempt: None,
-            rare: None,
-        }
+        Self { content, token, scope: Scope::WHOLE, attempt: None, rare: None }
     }
 
     /// Sets the scope.
@@ -123,31 +111,19 @@ impl Token {
     /// A token of one number.
     #[must_use]
     pub const fn number(number: u64) -> Self {
-        Self {
-            part: 0,
-            number,
-            handle: None,
-        }
+        Self { part: 0, number, handle: None }
     }
 
     /// A token of two numbers.
     #[must_use]
     pub const fn pair(part: u64, number: u64) -> Self {
-        Self {
-            part,
-            number,
-            handle: None,
-        }
+        Self { part, number, handle: None }
     }
 
     /// A token with a text handle.
     #[must_use]
     pub const fn handle(number: u64, handle: Arc<str>) -> Self {
-        Self {
-            part: 0,
-            number,
-            handle: Some(handle),
-        }
+        Self { part: 0, number, handle: Some(handle) }
     }
 
     /// The first number of a pair.
@@ -214,11 +190,7 @@ impl Lease {
     /// A lease that ends then and cannot be extended.
     #[must_use]
     pub const fn until(expires: Instant) -> Self {
-        Self {
-            expires,
-            extendable: None,
-            hard_end: None,
-        }
+        Self { expires, extendable: None, hard_end: None }
     }
 
     /// Says that each extension moves the end to that long from its moment.
@@ -272,11 +244,7 @@ impl Settle {
     /// A delivery to settle, unanswered.
     #[must_use]
     pub const fn new(token: Token, outcome: Outcome) -> Self {
-        Self {
-            token,
-            outcome,
-            result: None,
-        }
+        Self { token, outcome, result: None }
     }
 }
 

@@ -46,19 +46,13 @@ impl Message {
     /// A message with this payload and nothing else.
     #[must_use]
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self {
-            payload: Some(payload.into()),
-            ..Self::default()
-        }
+        Self { payload: Some(payload.into()), ..Self::default() }
     }
 
     /// A message without payload.
     #[must_use]
     pub fn tombstone(key: impl Into<MessageKey>) -> Self {
-        Self {
-            key: Some(key.into()),
-            ..Self::default()
-        }
+        Self { key: Some(key.into()), ..Self::default() }
     }
 
     /// Identifies the message over all its copies and redeliveries.
@@ -324,9 +318,7 @@ impl Kind {
     /// The kind of that name on the wire.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Document, Self::Command, Self::Event]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        [Self::Document, Self::Command, Self::Event].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -489,10 +481,7 @@ impl Timestamp {
     /// The moment `later` than this one, cut to milliseconds.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long until `later`; zero when that is not later.

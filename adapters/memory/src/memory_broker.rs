@@ -92,8 +92,6 @@ impl MemoryBroker {
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBroker")
-            .field("name", &self.0.name)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBroker").field("name", &self.0.name).finish_non_exhaustive()
     }
 }

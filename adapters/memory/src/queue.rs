@@ -92,9 +92,7 @@ impl Queue {
                 return None;
             }
             let (id, scope) = (state.next(), Scope::new(state.next()));
-            state
-                .consumers
-                .insert(id, Consumer::new(link, scope, prefetch, events));
+            state.consumers.insert(id, Consumer::new(link, scope, prefetch, events));
             state.rebalance(self.clock.now(), after);
             Some(id)
         })
@@ -165,11 +163,7 @@ impl Queue {
             self.expire(state, after);
             state.consumers.get(&id)?;
             let released = state.release(id, scope, self.clock.now(), after);
-            Some(if released {
-                Ok(())
-            } else {
-                Err(lease_lost("the scope"))
-            })
+            Some(if released { Ok(()) } else { Err(lease_lost("the scope")) })
         })
     }
 
@@ -212,8 +206,6 @@ impl Queue {
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("title", &self.title)
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("title", &self.title).finish_non_exhaustive()
     }
 }

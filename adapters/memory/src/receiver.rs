@@ -25,12 +25,7 @@ impl MemoryReceiver {
         let joined = queue.join(link.id, options.prefetch, options.events.clone());
         let id =
             joined.ok_or_else(|| error(ErrorKind::NotFound, format!("`{}` was deleted", queue.title)))?;
-        let receiver = Self {
-            link,
-            queue,
-            id,
-            closed: AtomicBool::new(false),
-        };
+        let receiver = Self { link, queue, id, closed: AtomicBool::new(false) };
         if receiver.link.is_cut() {
             // The cut may have passed the queue by before the consumer was there; dropping the receiver takes it out.
             return Err(receiver.ended());
@@ -117,17 +112,11 @@ impl Receiver for MemoryReceiver {
     }
 
     async fn stop(&self) -> Result<()> {
-        if self.queue.stop(self.id) {
-            Ok(())
-        } else {
-            Err(self.ended())
-        }
+        if self.queue.stop(self.id) { Ok(()) } else { Err(self.ended()) }
     }
 
     async fn release(&self, scope: Scope) -> Result<()> {
-        self.queue
-            .release(self.id, scope)
-            .unwrap_or_else(|| Err(self.ended()))
+        self.queue.release(self.id, scope).unwrap_or_else(|| Err(self.ended()))
     }
 
     async fn close(&self) -> Result<()> {

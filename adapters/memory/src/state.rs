@@ -135,11 +135,7 @@ impl State {
             let scope = shard.owner.map_or(consumer.scope, |owner| owner.scope);
             let expires = lease.map(|(expires, _)| expires);
             entry.number = number;
-            entry.standing = Standing::Out {
-                consumer: id,
-                scope,
-                expires,
-            };
+            entry.standing = Standing::Out { consumer: id, scope, expires };
             into.push(received(entry, Token::pair(slot as u64, number), scope, lease));
             if let Some(at) = expires {
                 self.timer(at, Due::Entry { slot, number });
@@ -194,34 +190,19 @@ impl State {
                 error(ErrorKind::Unsupported, what).with_help("configure one, such as `lease = \"30s\"`")
             );
         };
-        let slot = self
-            .held_by(id, token)
-            .ok_or_else(|| lease_lost("the delivery"))?;
+        let slot = self.held_by(id, token).ok_or_else(|| lease_lost("the delivery"))?;
         let end = now + lease;
-        if let Some(Entry {
-            standing: Standing::Out { expires, .. },
-            ..
-        }) = self.entries.get_mut(slot)
-        {
+        if let Some(Entry { standing: Standing::Out { expires, .. }, .. }) = self.entries.get_mut(slot) {
             *expires = Some(end);
         }
-        self.timer(
-            end,
-            Due::Entry {
-                slot,
-                number: token.as_number(),
-            },
-        );
+        self.timer(end, Due::Entry { slot, number: token.as_number() });
         Ok(end)
     }
 
     /// The slot of that token, while that consumer has it.
     fn held_by(&self, id: u64, token: &Token) -> Option<usize> {
         let slot = usize::try_from(token.part()).ok()?;
-        let entry = self
-            .entries
-            .get(slot)
-            .filter(|entry| entry.number == token.as_number())?;
+        let entry = self.entries.get(slot).filter(|entry| entry.number == token.as_number())?;
         matches!(entry.standing, Standing::Out { consumer, .. } if consumer == id).then_some(slot)
     }
 
@@ -336,12 +317,7 @@ impl State {
 
     pub(crate) fn cut(&mut self, link: Option<u64>, now: Instant, after: &mut After) {
         let cut = |consumer: &Consumer| link.is_none_or(|link| link == consumer.link);
-        let ids: Vec<_> = self
-            .consumers
-            .iter()
-            .filter(|(_, c)| cut(c))
-            .map(|(id, _)| *id)
-            .collect();
+        let ids: Vec<_> = self.consumers.iter().filter(|(_, c)| cut(c)).map(|(id, _)| *id).collect();
         ids.iter().for_each(|id| self.report_lost(*id, after));
         ids.iter().for_each(|id| self.remove(*id, now, after));
         // Senders look for themselves whose connection it was.
@@ -352,11 +328,7 @@ impl State {
         let Some(consumer) = self.consumers.get(&id) else {
             return;
         };
-        let owned = self
-            .shards
-            .iter()
-            .filter_map(|shard| shard.owner)
-            .filter(|owner| owner.consumer == id);
+        let owned = self.shards.iter().filter_map(|shard| shard.owner).filter(|owner| owner.consumer == id);
         let mut scopes: Vec<_> = owned.map(|owner| owner.scope).collect();
         if self.form.shards.is_none() {
             scopes.push(consumer.scope);
@@ -399,13 +371,12 @@ fn received(entry: &Entry, token: Token, scope: Scope, lease: Option<(Instant, D
     };
     received.scope = scope;
     received.attempt = Some(entry.attempt);
-    received.lease = lease.map(|(expires, by)| Lease::until(expires).extendable_by(by));
+    if let Some((expires, by)) = lease {
+        received = received.with_lease(Lease::until(expires).extendable_by(by));
+    }
     received
 }
 
 pub(crate) fn lease_lost(what: &str) -> Error {
-    error(
-        ErrorKind::LeaseLost,
-        format!("{what} belongs to this consumer no more"),
-    )
+    error(ErrorKind::LeaseLost, format!("{what} belongs to this consumer no more"))
 }
