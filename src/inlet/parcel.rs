@@ -115,21 +115,21 @@ impl Tie {
     }
 
     pub(super) fn add(&self, size: usize) {
-        self.unsettled.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
+        change(&self.unsettled, |n| n + 1);
+        change(&self.bytes, |n| n + size);
     }
 
     pub(super) fn subtract(&self, size: usize) {
-        self.unsettled.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(size, Ordering::Relaxed);
+        change(&self.unsettled, |n| n - 1);
+        change(&self.bytes, |n| n - size);
     }
 
     pub(super) fn begin(&self) {
-        self.running.fetch_add(1, Ordering::Relaxed);
+        change(&self.running, |n| n + 1);
     }
 
     pub(super) fn end(&self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
+        change(&self.running, |n| n - 1);
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -143,6 +143,11 @@ impl Tie {
     pub(super) fn is_revoking(&self) -> bool {
         self.revoking.load(Ordering::Relaxed)
     }
+}
+
+/// Changes a counter that only the holder of the consumer's lock changes: no locked instruction is needed.
+fn change(counter: &AtomicUsize, by: impl FnOnce(usize) -> usize) {
+    counter.store(by(counter.load(Ordering::Relaxed)), Ordering::Relaxed);
 }
 
 impl fmt::Debug for Tie {

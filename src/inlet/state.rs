@@ -274,7 +274,9 @@ impl State {
         self.unsettled -= 1;
         self.bytes -= parcel.size;
         parcel.tie.subtract(parcel.size);
-        if let Some(leased) = self.leases.remove(&parcel.order) {
+        if !self.leases.is_empty()
+            && let Some(leased) = self.leases.remove(&parcel.order)
+        {
             self.due.remove(&(leased.due, parcel.order));
         }
     }
