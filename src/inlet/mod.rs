@@ -90,6 +90,7 @@ pub(crate) struct Inlet {
     wake_receiver: Notify,
     wake_settler: Notify,
     wake_supervisor: Notify,
+    leaving: Notify,
     ended: watch::Sender<Option<usize>>,
     status: HandleStatus,
     runtime: tokio::runtime::Handle,
@@ -116,6 +117,7 @@ impl Inlet {
             wake_receiver: Notify::new(),
             wake_settler: Notify::new(),
             wake_supervisor: Notify::new(),
+            leaving: Notify::new(),
             ended: watch::Sender::new(None),
             status,
             runtime: tokio::runtime::Handle::current(),
@@ -285,6 +287,7 @@ impl Inlet {
         }
         let waker = state.waker.take();
         drop(state);
+        self.leaving.notify_waiters();
         self.wake_supervisor.notify_one();
         self.wake_receiver.notify_one();
         self.wake_settler.notify_one();

@@ -352,6 +352,9 @@ impl State {
         }
         for parcel in self.take_waiting(|parcel| parcel.tie.is_revoking()) {
             self.forget(&parcel);
+            // It may have been its key's turn.
+            let next = self.lanes.leave(parcel.message.key(), parcel.order);
+            self.ready.extend(next);
         }
     }
 

@@ -158,7 +158,7 @@ pub trait Receiver: Send + Sync + 'static {
         false
     }
 
-    /// Settles each and answers each, in any order of deliveries. Works until [`Receiver::close`], also after [`Receiver::stop`].
+    /// Settles each and answers each, in any order of deliveries; after a disconnect each with an error, at once. Works until [`Receiver::close`], also after [`Receiver::stop`].
     async fn settle(&self, batch: &mut [Settle]);
 
     /// Extends the lease of each and answers each.
