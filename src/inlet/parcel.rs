@@ -15,6 +15,8 @@ pub(crate) struct Parcel {
     /// Its place in the order of arrival; unique within a consumer.
     pub(super) order: u64,
     pub(super) size: usize,
+    /// A settlement of it went through the outbox: a later one must not overtake it.
+    pub(super) queued: bool,
     // What most deliveries lack, behind one pointer: a parcel is moved several times.
     rare: Option<Box<Rare>>,
 }
@@ -41,6 +43,7 @@ impl Parcel {
             attempt: received.attempt.unwrap_or(1),
             tie,
             order,
+            queued: false,
             rare,
         }
     }
