@@ -64,6 +64,8 @@ impl Entries {
         self.slots.len() - self.free.len()
     }
 
+    // Inlined, as its caller is, so that a message is not moved about before it is in its slot.
+    #[inline]
     pub(crate) fn insert(&mut self, entry: Entry) -> usize {
         if let Some(slot) = self.free.pop() {
             self.slots[slot] = Some(entry);
