@@ -3,10 +3,6 @@ use std::time::Instant;
 
 /// What a broker stores: a message, or bytes that are none.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are messages, which live in place to save an allocation"
-)]
 pub(crate) enum Content {
     Message(Message),
     Raw(Bytes),

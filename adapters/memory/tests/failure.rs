@@ -1,11 +1,6 @@
 //! What fails: connections, brokers, clients, full queues, odd messages.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -46,10 +41,7 @@ fn a_disconnect_ends_every_handle_and_the_next_open_connects_anew() {
     assert_eq!(kind(pending.finish()), Some(ErrorKind::Disconnected));
     assert_eq!(log.lost(), [delivery.scope]);
     let error = sender.try_send(&messages(&["b"])).unwrap().unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Disconnected, Some(SendOutcome::NotSent))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, Some(SendOutcome::NotSent)));
     let settled = settle(&receiver, &delivery.token, Outcome::Ack);
     assert_eq!(kind(settled), Some(ErrorKind::Disconnected));
     assert_eq!(kind(now(receiver.stop())), Some(ErrorKind::Disconnected));
@@ -61,21 +53,14 @@ fn a_disconnect_ends_every_handle_and_the_next_open_connects_anew() {
 #[test]
 fn an_adapter_ends_alone() {
     let lab = Lab::new();
-    let crashing = Lab {
-        adapter: lab.broker.adapter(),
-        broker: lab.broker.clone(),
-        clock: lab.clock.clone(),
-    };
+    let crashing =
+        Lab { adapter: lab.broker.adapter(), broker: lab.broker.clone(), clock: lab.clock.clone() };
     let (mut sender, receiver) = (lab.sender(&Q), crashing.receiver(&Q));
     send(&mut sender, &messages(&["a"]));
     take(&receiver);
     drop(crashing);
     let other = lab.receiver(&Q);
-    assert_eq!(
-        seen(&take(&other)),
-        "a:2",
-        "the adapter was dropped: its client has crashed"
-    );
+    assert_eq!(seen(&take(&other)), "a:2", "the adapter was dropped: its client has crashed");
     let error = now(receiver.receive_batch(ROOM, &mut Vec::new())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected);
 
@@ -113,10 +98,7 @@ fn a_closed_sender_sends_no_more() {
     let mut sender = lab.sender(&Q);
     now(sender.close()).unwrap();
     let error = sender.try_send(&messages(&["a"])).unwrap().unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Closed, Some(SendOutcome::NotSent))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Some(SendOutcome::NotSent)));
 }
 
 #[test]
@@ -124,17 +106,12 @@ fn a_blocked_broker_tells_its_senders_and_lets_them_wait() {
     let lab = Lab::new();
     let log = Log::default();
     let target = Target::Channel(lab.declare(&Q));
-    let mut sender = now(lab.adapter.open_sender(&target, &lab.sending(log.sink())))
-        .unwrap()
-        .handle;
+    let mut sender = now(lab.adapter.open_sender(&target, &lab.sending(log.sink()))).unwrap().handle;
     lab.broker.block("disk full");
     assert!(matches!(&log.take()[..], [Event::Blocked { reason }] if reason == "disk full"));
     let late = Log::default();
     let opened = now(lab.adapter.open_sender(&target, &lab.sending(late.sink()))).unwrap();
-    assert!(
-        matches!(late.take()[..], [Event::Blocked { .. }]),
-        "one that comes later hears of it too"
-    );
+    assert!(matches!(late.take()[..], [Event::Blocked { .. }]), "one that comes later hears of it too");
     drop(opened);
     let batch = messages(&["a"]);
     let task = waiting(&mut sender, &batch);
@@ -156,10 +133,7 @@ fn who_waits_in_front_of_a_blocked_broker_is_cut_off_too() {
     let task = waiting(&mut sender, &batch);
     lab.broker.disconnect();
     let error = task.finish().unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Disconnected, Some(SendOutcome::NotSent))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, Some(SendOutcome::NotSent)));
 }
 
 #[test]
@@ -204,15 +178,8 @@ fn a_message_that_is_too_large_is_refused_alone_with_both_numbers() {
     assert_eq!(sender.measure(&batch[1]).unwrap(), 4);
     let results = now(now(sender.send_batch(&batch)).unwrap()).into_results(3);
     let error = results[1].as_ref().unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::PayloadTooLarge, Some(SendOutcome::Refused))
-    );
-    assert!(
-        error
-            .to_string()
-            .starts_with("the message has 4 bytes, and at most 3 bytes are taken")
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::PayloadTooLarge, Some(SendOutcome::Refused)));
+    assert!(error.to_string().starts_with("the message has 4 bytes, and at most 3 bytes are taken"));
     assert!(results[0].is_ok() && results[2].is_ok());
     assert_eq!(seen(&take(&lab.receiver(&Q))), "abc:1 d:1");
 }
@@ -236,9 +203,7 @@ fn a_full_channel_takes_what_fits_and_the_rest_in_order() {
     now(receiver.close()).unwrap();
     let receiver = lab.receiver(&bounded);
     assert_eq!(take(&receiver).len(), 10);
-    let opened = lab
-        .receiver_from(&Source::Channel(lab.declare(&bounded)))
-        .unwrap();
+    let opened = lab.receiver_from(&Source::Channel(lab.declare(&bounded))).unwrap();
     assert!(opened.capabilities.has(Capability::Bounded));
 }
 
@@ -253,10 +218,7 @@ fn room_wakes_one_sender_and_what_it_leaves_the_next() {
     let [one, two, three] = &mut senders;
     let (one, two, three) = (waiting(one, &a), waiting(two, &b), waiting(three, &c));
     take(&receiver);
-    assert_eq!(
-        (one.is_woken(), two.is_woken(), three.is_woken()),
-        (true, false, false)
-    );
+    assert_eq!((one.is_woken(), two.is_woken(), three.is_woken()), (true, false, false));
     one.finish().unwrap();
     assert_eq!((two.is_woken(), three.is_woken()), (true, false));
     two.finish().unwrap();
@@ -276,10 +238,7 @@ fn a_sender_that_is_cut_off_in_the_middle_says_what_was_taken() {
     let results = task.finish().unwrap().into_results(3);
     assert!(results[0].is_ok() && results[1].is_ok());
     let error = results[2].as_ref().unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Disconnected, Some(SendOutcome::NotSent))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Disconnected, Some(SendOutcome::NotSent)));
     assert_eq!(seen(&take(&lab.receiver(&bounded))), "a:1 b:1");
 }
 
@@ -320,9 +279,7 @@ fn what_is_no_message_comes_as_it_is_between_the_others() {
         lab.broker.publish_undecodable(channel, &b"\xff\x00"[..]).unwrap();
         lab.broker.publish(channel, Message::new("next")).unwrap();
         let deliveries = take(receiver);
-        let [bare, odd, _] = &deliveries[..] else {
-            panic!("three were sent")
-        };
+        let [bare, odd, _] = &deliveries[..] else { panic!("three were sent") };
         assert_eq!(bare.content.as_ref().unwrap(), &Message::new("bare"));
         let undecodable = odd.content.as_ref().unwrap_err();
         assert_eq!(undecodable.raw, Bytes::from_static(b"\xff\x00"));
@@ -330,14 +287,8 @@ fn what_is_no_message_comes_as_it_is_between_the_others() {
         assert_eq!(odd.attempt, Some(1));
         deliveries.iter().for_each(|delivery| ack(receiver, delivery));
     }
-    assert_eq!(
-        kind(lab.broker.publish("none", Message::new(""))),
-        Some(ErrorKind::NotFound)
-    );
-    assert_eq!(
-        kind(lab.broker.publish_undecodable("none", Bytes::new())),
-        Some(ErrorKind::NotFound)
-    );
+    assert_eq!(kind(lab.broker.publish("none", Message::new(""))), Some(ErrorKind::NotFound));
+    assert_eq!(kind(lab.broker.publish_undecodable("none", Bytes::new())), Some(ErrorKind::NotFound));
 }
 
 #[test]
@@ -392,10 +343,7 @@ fn consume(receiver: &Arc<dyn Receiver>, turn: usize, handled: &Mutex<BTreeMap<S
         let nothing_there = {
             let room = Room::new(turn % 11 + 1, usize::MAX);
             let mut receiving = receiver.receive_batch(room, &mut deliveries);
-            receiving
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
+            receiving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
         };
         if nothing_there {
             std::thread::yield_now();
@@ -407,7 +355,7 @@ fn consume(receiver: &Arc<dyn Receiver>, turn: usize, handled: &Mutex<BTreeMap<S
             ack(receiver, delivery);
             let message = delivery.content.as_ref().unwrap();
             let number = std::str::from_utf8(message.body()).unwrap().parse().unwrap();
-            let key = message.key.as_ref().unwrap().as_text().unwrap();
+            let key = message.key().unwrap().as_text().unwrap();
             handled.entry(key.to_owned()).or_default().push(number);
         }
         if deliveries.len() > 1 {

@@ -1,11 +1,6 @@
 //! Order per key: shards, who owns them, and how they move.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -21,10 +16,7 @@ const LETTERS: &str = "abcdefghijklmnopqrstuvwxyz";
 
 /// One message for each letter, with that number behind it.
 fn round(number: usize) -> Vec<anybroker_contract::Message> {
-    let texts: Vec<_> = LETTERS
-        .chars()
-        .map(|letter| format!("{letter}{number}"))
-        .collect();
+    let texts: Vec<_> = LETTERS.chars().map(|letter| format!("{letter}{number}")).collect();
     keyed(&texts.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
@@ -62,11 +54,7 @@ fn a_key_has_one_consumer_and_its_order() {
         for delivery in deliveries {
             let number = delivery.content.as_ref().unwrap().body()[1];
             let before = last.insert(key(delivery), number);
-            assert!(
-                before.is_none_or(|before| before < number),
-                "{} overtook",
-                key(delivery)
-            );
+            assert!(before.is_none_or(|before| before < number), "{} overtook", key(delivery));
         }
     }
     silent(&one);
@@ -192,11 +180,7 @@ fn a_stopped_consumer_keeps_its_shards_until_it_closes() {
     let (leaving, staying) = (take(&one), take(&two));
     now(one.stop()).unwrap();
     send(&mut sender, &round(1));
-    assert_eq!(
-        keys(&take(&two)),
-        keys(&staying),
-        "nobody overtakes what the stopped one holds"
-    );
+    assert_eq!(keys(&take(&two)), keys(&staying), "nobody overtakes what the stopped one holds");
     silent(&two);
     let (settled, kept) = leaving.split_at(leaving.len() / 2);
     settled.iter().for_each(|delivery| ack(&one, delivery));
@@ -205,10 +189,7 @@ fn a_stopped_consumer_keeps_its_shards_until_it_closes() {
     let inherited = waiting.finish().unwrap();
     assert_eq!(keys(&inherited), keys(&leaving));
     for delivery in kept {
-        let of_key: Vec<_> = inherited
-            .iter()
-            .filter(|other| key(other) == key(delivery))
-            .collect();
+        let of_key: Vec<_> = inherited.iter().filter(|other| key(other) == key(delivery)).collect();
         let attempts: Vec<_> = of_key.iter().map(|other| other.attempt.unwrap()).collect();
         assert_eq!(attempts, [2, 1], "the kept one first, in its old place");
     }

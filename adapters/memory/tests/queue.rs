@@ -1,15 +1,10 @@
 //! One queue: order, settling, delays, leases, prefetch, waiting.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
-use anybroker_contract::{Capability, Channel, ErrorKind, Extend, Outcome, Receive, Room};
+use anybroker_contract::{Capability, Channel, ErrorKind, Extend, Outcome, Receive, Room, Settle};
 use common::{Lab, Log, ack, kind, messages, now, seen, send, settle, silent, take, wait};
 use std::time::Duration;
 
@@ -30,6 +25,30 @@ fn messages_come_once_and_in_order() {
     silent(&receiver);
     now(receiver.close()).unwrap();
     silent(&lab.receiver(&Q));
+}
+
+#[test]
+fn receiving_and_settling_need_no_waiting() {
+    let lab = Lab::new();
+    let (mut sender, receiver) = (lab.sender(&Q), lab.receiver(&Q));
+    let mut into = Vec::new();
+    assert_eq!(receiver.try_receive(common::ROOM, &mut into), Some(0));
+    send(&mut sender, &messages(&["a", "b", "c"]));
+    assert_eq!(receiver.try_receive(Room::new(2, 100), &mut into), Some(2));
+    assert_eq!(receiver.try_receive(Room::new(2, 100), &mut into), Some(1));
+    assert_eq!(seen(&into), "a:1 b:1 c:1");
+    let mut one = Settle::new(into[0].token.clone(), Outcome::Ack);
+    assert!(receiver.try_settle(&mut one));
+    one.result.take().unwrap().unwrap();
+    assert!(receiver.try_settle(&mut one));
+    assert_eq!(kind(one.result.take().unwrap()), Some(ErrorKind::LeaseLost));
+    now(receiver.stop()).unwrap();
+    assert_eq!(receiver.try_receive(common::ROOM, &mut into), Some(0));
+    now(receiver.close()).unwrap();
+    assert_eq!(receiver.try_receive(common::ROOM, &mut into), Some(0));
+    assert!(receiver.try_settle(&mut one));
+    assert_eq!(kind(one.result.unwrap()), Some(ErrorKind::Closed));
+    assert_eq!(seen(&take(&lab.receiver(&Q))), "b:2 c:2");
 }
 
 #[test]
@@ -101,14 +120,7 @@ fn a_retry_comes_no_earlier_than_asked_and_counted() {
     lab.clock.advance(Duration::from_nanos(1));
     let deliveries = waiting.finish().unwrap();
     assert_eq!(seen(&deliveries), "a:2");
-    settle(
-        &receiver,
-        &deliveries[0].token,
-        Outcome::Retry {
-            after: Duration::ZERO,
-        },
-    )
-    .unwrap();
+    settle(&receiver, &deliveries[0].token, Outcome::Retry { after: Duration::ZERO }).unwrap();
     assert_eq!(seen(&take(&receiver)), "a:3");
 }
 
@@ -153,10 +165,7 @@ fn an_alarm_that_became_needless_does_not_swallow_the_next_one() {
     let mut waiting = wait(&second);
     ack(&first, &delivery);
     lab.clock.advance(10 * SECOND);
-    assert!(
-        waiting.poll().is_none(),
-        "its lease ended with its acknowledgement"
-    );
+    assert!(waiting.poll().is_none(), "its lease ended with its acknowledgement");
     send(&mut sender, &messages(&["b", "c"]));
     let delivery = waiting.finish().unwrap().remove(0);
     settle(&second, &delivery.token, Outcome::Retry { after: 30 * SECOND }).unwrap();
@@ -177,27 +186,12 @@ fn held_keeps_the_token_and_the_count() {
     silent(&receiver);
     ack(&receiver, &deliveries[0]);
     settle(&receiver, &deliveries[1].token, Outcome::Held { attempt: 4 }).unwrap();
-    settle(
-        &receiver,
-        &deliveries[2].token,
-        Outcome::Retry {
-            after: Duration::ZERO,
-        },
-    )
-    .unwrap();
+    settle(&receiver, &deliveries[2].token, Outcome::Retry { after: Duration::ZERO }).unwrap();
     drop(receiver);
     let receiver = lab.receiver(&Q);
-    assert_eq!(
-        seen(&take(&receiver)),
-        "b:4 c:3",
-        "held was counted, a failure after it counts anew"
-    );
+    assert_eq!(seen(&take(&receiver)), "b:4 c:3", "held was counted, a failure after it counts anew");
     drop(receiver);
-    assert_eq!(
-        seen(&take(&lab.receiver(&Q))),
-        "b:5 c:4",
-        "what was held once is lost like any other now"
-    );
+    assert_eq!(seen(&take(&lab.receiver(&Q))), "b:5 c:4", "what was held once is lost like any other now");
 }
 
 #[test]
@@ -206,7 +200,7 @@ fn an_expired_lease_comes_again_and_settles_no_more() {
     let (mut sender, slow, other) = (lab.sender(&Q), lab.receiver(&Q), lab.receiver(&Q));
     send(&mut sender, &messages(&["a", "b"]));
     let deliveries = take(&slow);
-    let lease = deliveries[0].lease.unwrap();
+    let lease = deliveries[0].lease().unwrap();
     assert_eq!(lease.extendable, Some(10 * SECOND));
     let waiting = wait(&other);
     lab.clock.advance(6 * SECOND);
@@ -259,17 +253,12 @@ fn lease_extension_is_there_with_a_lease_only() {
     let (without, with) = (Lab::new(), Lab::with(|config| config.lease = Some(SECOND)));
     assert!(!without.adapter.capabilities().has(Capability::LeaseExtension));
     assert!(with.adapter.capabilities().has(Capability::LeaseExtension));
-    let refusal = without
-        .adapter
-        .capabilities()
-        .refusal(Capability::Durable)
-        .cloned()
-        .unwrap();
+    let refusal = without.adapter.capabilities().refusal(Capability::Durable).cloned().unwrap();
     assert_eq!(refusal.why, "cannot keep: its messages end with the process");
     let (mut sender, receiver) = (without.sender(&Q), without.receiver(&Q));
     send(&mut sender, &messages(&["a"]));
     let delivery = take(&receiver).remove(0);
-    assert!(delivery.lease.is_none());
+    assert!(delivery.lease().is_none());
     let mut extend = [Extend::new(delivery.token)];
     now(receiver.extend(&mut extend));
     let [Extend { result, .. }] = extend;
@@ -326,12 +315,18 @@ fn competing_consumers_take_turns_as_they_ask_and_one_is_woken() {
     let mut two = two;
     assert!(two.poll().is_none());
     send(&mut sender, &messages(&["c"]));
-    assert_eq!(
-        (last.is_woken(), two.is_woken()),
-        (true, false),
-        "who waits longest comes first"
-    );
+    assert_eq!((last.is_woken(), two.is_woken()), (true, false), "who waits longest comes first");
     assert!(last.poll().is_some());
+}
+
+#[test]
+fn who_only_looks_is_not_woken_in_place_of_who_waits() {
+    let lab = Lab::new();
+    let (mut sender, looking, waiting) = (lab.sender(&Q), lab.receiver(&Q), lab.receiver(&Q));
+    assert_eq!(looking.try_receive(common::ROOM, &mut Vec::new()), Some(0));
+    let task = wait(&waiting);
+    send(&mut sender, &messages(&["a"]));
+    assert_eq!(seen(&task.finish().unwrap()), "a:1");
 }
 
 #[test]
@@ -360,10 +355,7 @@ fn stop_ends_receiving_and_settling_goes_on_until_close() {
     now(receiver.stop()).unwrap();
     assert!(waiting.finish().unwrap().is_empty());
     send(&mut sender, &messages(&["c"]));
-    assert_eq!(
-        now(receiver.receive_batch(common::ROOM, &mut Vec::new())).unwrap(),
-        Receive::Ended
-    );
+    assert_eq!(now(receiver.receive_batch(common::ROOM, &mut Vec::new())).unwrap(), Receive::Ended);
     ack(&receiver, &deliveries[0]);
     now(receiver.close()).unwrap();
     let late = settle(&receiver, &deliveries[1].token, Outcome::Ack);

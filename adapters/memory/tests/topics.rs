@@ -1,11 +1,6 @@
 //! Publish-subscribe: fan-out, subscriptions, and where they start.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -23,10 +18,7 @@ fn every_subscription_gets_every_message_and_its_consumers_share_them() {
     let lab = Lab::new();
     let mut sender = lab.sender(&T);
     send(&mut sender, &messages(&["nobody"]));
-    let (one, two) = (
-        lab.subscriber(&T.subscription("a")),
-        lab.subscriber(&T.subscription("a")),
-    );
+    let (one, two) = (lab.subscriber(&T.subscription("a")), lab.subscriber(&T.subscription("a")));
     let other = lab.subscriber(&T.subscription("b"));
     send(&mut sender, &messages(&["x", "y"]));
     assert_eq!(seen(&take(&one)), "x:1 y:1");
@@ -35,11 +27,7 @@ fn every_subscription_gets_every_message_and_its_consumers_share_them() {
     assert_eq!(seen(&deliveries), "x:1 y:1");
     ack(&other, &deliveries[0]);
     now(one.close()).unwrap();
-    assert_eq!(
-        seen(&take(&two)),
-        "x:2 y:2",
-        "of no concern to the other subscription"
-    );
+    assert_eq!(seen(&take(&two)), "x:2 y:2", "of no concern to the other subscription");
 }
 
 #[test]
@@ -87,11 +75,7 @@ fn a_new_subscription_starts_where_it_says() {
     ];
     let named = starts.map(|(start, _)| T.subscription(format!("{start:?}")).from(start));
     let ephemeral = starts.map(|(start, _)| T.ephemeral().from(start));
-    let receivers: Vec<_> = named
-        .iter()
-        .chain(&ephemeral)
-        .map(|s| lab.subscriber(s))
-        .collect();
+    let receivers: Vec<_> = named.iter().chain(&ephemeral).map(|s| lab.subscriber(s)).collect();
     send(&mut sender, &messages(&["d"]));
     for (receiver, (start, expected)) in receivers.iter().zip(starts.iter().cycle()) {
         assert_eq!(seen(&take(receiver)), *expected, "{start:?}");
@@ -105,10 +89,7 @@ fn the_start_of_a_subscription_that_exists_is_where_it_was() {
     send(&mut sender, &messages(&["a"]));
     now(lab.subscriber(&T.subscription("s")).close()).unwrap();
     send(&mut sender, &messages(&["b"]));
-    assert_eq!(
-        seen(&take(&lab.subscriber(&T.subscription("s").from(Start::Earliest)))),
-        "b:1"
-    );
+    assert_eq!(seen(&take(&lab.subscriber(&T.subscription("s").from(Start::Earliest)))), "b:1");
 }
 
 #[test]
@@ -121,10 +102,7 @@ fn a_subscription_starts_when_it_is_declared() {
     now(lab.adapter.declare(&topology, Declare::IfMissing)).unwrap();
     send(&mut sender, &messages(&["a"]));
     now(lab.adapter.declare(&topology, Declare::Verify)).unwrap();
-    let receiver = lab
-        .receiver_from(&Source::Subscription(binding, subscription))
-        .unwrap()
-        .handle;
+    let receiver = lab.receiver_from(&Source::Subscription(binding, subscription)).unwrap().handle;
     assert_eq!(seen(&take(&receiver)), "a:1");
 }
 
@@ -133,19 +111,13 @@ fn so_many_messages_are_retained_as_configured() {
     let lab = Lab::with(|config| config.retain = 2);
     let mut sender = lab.sender(&T);
     send(&mut sender, &messages(&["a", "b", "c"]));
-    assert_eq!(
-        seen(&take(&lab.subscriber(&T.ephemeral().from(Start::Earliest)))),
-        "b:1 c:1"
-    );
+    assert_eq!(seen(&take(&lab.subscriber(&T.ephemeral().from(Start::Earliest)))), "b:1 c:1");
 
     let mut settings = Settings::default();
     settings.insert("retain", Value::Integer(0));
     let none = Channel::publish_subscribe("none");
     let binding = Arc::new(Binding::new(none.clone()).with_settings(settings));
-    now(lab
-        .adapter
-        .declare(&Topology::Channel(Arc::clone(&binding)), Declare::IfMissing))
-    .unwrap();
+    now(lab.adapter.declare(&Topology::Channel(Arc::clone(&binding)), Declare::IfMissing)).unwrap();
     let mut sender = lab.sender_to(&Target::Channel(binding)).unwrap();
     send(&mut sender, &messages(&["a"]));
     silent(&lab.subscriber(&none.ephemeral().from(Start::Earliest)));
@@ -155,10 +127,7 @@ fn so_many_messages_are_retained_as_configured() {
 fn a_deleted_subscription_gets_nothing_and_ends_its_consumers() {
     let lab = Lab::new();
     let mut sender = lab.sender(&T);
-    let (gone, stays) = (
-        lab.subscriber(&T.subscription("gone")),
-        lab.subscriber(&T.subscription("stays")),
-    );
+    let (gone, stays) = (lab.subscriber(&T.subscription("gone")), lab.subscriber(&T.subscription("stays")));
     let waiting = wait(&gone);
     let binding = Arc::new(Binding::new(T));
     let topology = Topology::Subscription(binding, T.subscription("gone"));

@@ -33,11 +33,7 @@ impl ManualClock {
     #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
     pub(crate) fn new() -> Self {
         let base = Instant::now();
-        Self(Arc::new(Manual {
-            base,
-            passed: Mutex::default(),
-            sleepers: Mutex::default(),
-        }))
+        Self(Arc::new(Manual { base, passed: Mutex::default(), sleepers: Mutex::default() }))
     }
 
     /// Moves time on and wakes all who sleep.
@@ -91,10 +87,7 @@ impl Wake for Wakes {
 impl<'a, T> Task<'a, T> {
     /// A task that was polled once and is pending.
     pub(crate) fn waiting(future: impl Future<Output = T> + 'a) -> Self {
-        let mut task = Self {
-            future: Box::pin(future),
-            wakes: Arc::default(),
-        };
+        let mut task = Self { future: Box::pin(future), wakes: Arc::default() };
         assert!(task.poll().is_none(), "the future should be pending");
         task
     }
@@ -181,19 +174,12 @@ impl Lab {
         change(&mut config);
         let broker = MemoryBroker::with_config(config, Arc::new(clock.clone()));
         let adapter = broker.adapter();
-        Self {
-            clock,
-            broker,
-            adapter,
-        }
+        Self { clock, broker, adapter }
     }
 
     pub(crate) fn declare(&self, channel: &Channel) -> Arc<Binding> {
         let binding = Arc::new(Binding::new(channel.clone()));
-        now(self
-            .adapter
-            .declare(&Topology::Channel(Arc::clone(&binding)), Declare::IfMissing))
-        .unwrap();
+        now(self.adapter.declare(&Topology::Channel(Arc::clone(&binding)), Declare::IfMissing)).unwrap();
         binding
     }
 
@@ -213,15 +199,11 @@ impl Lab {
     pub(crate) fn receiver_with(&self, channel: &Channel, prefetch: Room, log: &Log) -> Arc<dyn Receiver> {
         let binding = self.declare(channel);
         let options = self.receiving(prefetch, log.sink());
-        now(self.adapter.open_receiver(&Source::Channel(binding), &options))
-            .unwrap()
-            .handle
+        now(self.adapter.open_receiver(&Source::Channel(binding), &options)).unwrap().handle
     }
 
     pub(crate) fn receiver_from(&self, source: &Source) -> Result<Opened<Arc<dyn Receiver>>> {
-        now(self
-            .adapter
-            .open_receiver(source, &self.receiving(ROOM, Events::ignored())))
+        now(self.adapter.open_receiver(source, &self.receiving(ROOM, Events::ignored())))
     }
 
     /// A receiver of that subscription, which is declared before where it has a name.
@@ -229,9 +211,7 @@ impl Lab {
         let binding = Arc::new(Binding::new(subscription.channel().clone()));
         let topology = Topology::Subscription(Arc::clone(&binding), subscription.clone());
         now(self.adapter.declare(&topology, Declare::IfMissing)).unwrap();
-        self.receiver_from(&Source::Subscription(binding, subscription.clone()))
-            .unwrap()
-            .handle
+        self.receiver_from(&Source::Subscription(binding, subscription.clone())).unwrap().handle
     }
 
     pub(crate) fn sending(&self, events: Events) -> SenderOptions {
@@ -240,30 +220,18 @@ impl Lab {
 
     pub(crate) fn receiving(&self, prefetch: Room, events: Events) -> ReceiverOptions {
         let clock = Arc::new(self.clock.clone());
-        ReceiverOptions::new(
-            prefetch,
-            Text::from_static("test"),
-            self.clock.now(),
-            clock,
-            events,
-        )
+        ReceiverOptions::new(prefetch, Text::from_static("test"), self.clock.now(), clock, events)
     }
 }
 
 /// Messages with these payloads.
 pub(crate) fn messages(payloads: &[&str]) -> Vec<Message> {
-    payloads
-        .iter()
-        .map(|payload| Message::new(payload.to_string()))
-        .collect()
+    payloads.iter().map(|payload| Message::new(payload.to_string())).collect()
 }
 
 /// Messages whose key is the first letter of their payload.
 pub(crate) fn keyed(payloads: &[&str]) -> Vec<Message> {
-    payloads
-        .iter()
-        .map(|payload| Message::new(payload.to_string()).with_key(&payload[..1]))
-        .collect()
+    payloads.iter().map(|payload| Message::new(payload.to_string()).with_key(&payload[..1])).collect()
 }
 
 /// Sends a batch that is taken at once and in full.
@@ -307,10 +275,7 @@ pub(crate) fn ack(receiver: &Arc<dyn Receiver>, delivery: &Received) {
 /// The payloads and attempts, such as `a1 b2`.
 pub(crate) fn seen(deliveries: &[Received]) -> String {
     let one = |delivery: &Received| {
-        let text = delivery
-            .content
-            .as_ref()
-            .map(|m| String::from_utf8_lossy(m.body()).into_owned());
+        let text = delivery.content.as_ref().map(|m| String::from_utf8_lossy(m.body()).into_owned());
         format!("{}:{}", text.unwrap(), delivery.attempt.unwrap())
     };
     deliveries.iter().map(one).collect::<Vec<_>>().join(" ")
