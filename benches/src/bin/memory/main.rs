@@ -10,11 +10,13 @@
     reason = "a benchmark that cannot go on has no result"
 )]
 
+mod ours;
 mod peers;
 mod transport;
 
 use anybroker_benches::{Case, Ranking};
 use bytes::Bytes;
+use ours::Anybroker;
 use peers::{AsyncChannel, Flume, Omniqueue, TokioBroadcast, TokioMpsc};
 use std::env;
 use tokio::runtime::{Builder, Runtime};
@@ -64,6 +66,7 @@ fn cases<'a>(runtime: &'a Runtime, job: &'a Job, only: &str) -> Vec<Case<'a>> {
         }
     };
     add("flume", run::<Flume>);
+    add("anybroker", run::<Anybroker>);
     match job.shape {
         Shape::FanOut(_) => add("tokio broadcast", run::<TokioBroadcast>),
         Shape::Competing(n) => {
