@@ -1,7 +1,7 @@
 //! The memory adapter through the public API, against in-process channels and omniqueue.
 //!
 //! ```text
-//! cargo run --release -p anybroker-benches --bin memory [-- [--rounds N] [--only NAME]]
+//! cargo run --release -p anybroker-benches --bin memory [-- [--rounds N] [--workers N] [--only NAME]]
 //! ```
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(
@@ -27,9 +27,10 @@ const MESSAGES: usize = 3200 * BATCH;
 
 fn main() {
     let rounds = option("--rounds").map_or(5, |rounds| rounds.parse().unwrap());
+    let workers = option("--workers").map_or(2, |workers| workers.parse().unwrap());
     let only = option("--only").unwrap_or_default();
     let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(workers)
         .enable_all()
         .build()
         .unwrap();

@@ -4,8 +4,8 @@ use crate::transport::{BATCH, Consumer, Producer, Shape, Transport};
 use anybroker::{Broker, Channel, Message};
 use bytes::Bytes;
 
-static WORK: Channel = Channel::point_to_point("work");
-static NEWS: Channel = Channel::publish_subscribe("news");
+static WORK: Channel = Channel::point_to_point("work").bounded(1024);
+static NEWS: Channel = Channel::publish_subscribe("news").bounded(1024);
 
 pub(crate) enum Anybroker {}
 
