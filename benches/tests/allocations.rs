@@ -1,4 +1,5 @@
 //! Gates on heap allocations per message: exact, and the same on a busy machine. One test, because the counter counts the whole process.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use anybroker::{Broker, Channel, Consumer, Message, Producer};
 use bytes::Bytes;
