@@ -11,25 +11,15 @@ pub struct Stopwatch {
 impl Stopwatch {
     /// Starts measuring.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a benchmark measures the machine's own time"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures the machine's own time")]
     pub fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            cpu: ProcessTime::now(),
-        }
+        Self { started: Instant::now(), cpu: ProcessTime::now() }
     }
 
     /// Ends measuring a stretch that moved this many messages.
     #[must_use]
     pub fn stop(self, messages: usize) -> Sample {
-        Sample {
-            elapsed: self.started.elapsed(),
-            cpu: self.cpu.elapsed(),
-            messages,
-        }
+        Sample { elapsed: self.started.elapsed(), cpu: self.cpu.elapsed(), messages }
     }
 }
 

@@ -38,14 +38,8 @@ async fn a_message_costs_few_allocations() {
     let batched = per_message(&counting);
 
     println!("allocations per message on memory: {alone:.3} alone, {batched:.3} in batches of {BATCH}");
-    assert!(
-        alone <= MOST_ALONE,
-        "{alone} for a message alone, {MOST_ALONE} allowed"
-    );
-    assert!(
-        batched <= MOST_BATCHED,
-        "{batched} for a message of a batch, {MOST_BATCHED} allowed"
-    );
+    assert!(alone <= MOST_ALONE, "{alone} for a message alone, {MOST_ALONE} allowed");
+    assert!(batched <= MOST_BATCHED, "{batched} for a message of a batch, {MOST_BATCHED} allowed");
 }
 
 /// Sends the next message once the one before is acknowledged.

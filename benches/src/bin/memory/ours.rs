@@ -1,11 +1,11 @@
-//! Anybroker through its public API, with what a plain `memory://` URL gives.
+//! Anybroker through its public API, its channels bounded like those of the peers.
 
-use crate::transport::{BATCH, Consumer, Producer, Shape, Transport};
+use crate::transport::{BATCH, CAPACITY, Consumer, Producer, Shape, Transport};
 use anybroker::{Broker, Channel, Message};
 use bytes::Bytes;
 
-static WORK: Channel = Channel::point_to_point("work").bounded(1024);
-static NEWS: Channel = Channel::publish_subscribe("news").bounded(1024);
+static WORK: Channel = Channel::point_to_point("work").bounded(CAPACITY);
+static NEWS: Channel = Channel::publish_subscribe("news").bounded(CAPACITY);
 
 pub(crate) enum Anybroker {}
 
@@ -23,17 +23,11 @@ impl Transport for Anybroker {
         for n in 0..consuming {
             consumers.push(match shape {
                 Shape::Competing(_) => broker.consumer(channel).await.unwrap(),
-                Shape::FanOut(_) => broker
-                    .consumer(channel.subscription(n.to_string()))
-                    .await
-                    .unwrap(),
+                Shape::FanOut(_) => broker.consumer(channel.subscription(n.to_string())).await.unwrap(),
             });
         }
         let producer = broker.producer(channel).await.unwrap();
-        let producer = AnybrokerProducer {
-            producer,
-            _broker: broker,
-        };
+        let producer = AnybrokerProducer { producer, _broker: broker };
         (vec![producer; producing], consumers)
     }
 }

@@ -161,9 +161,7 @@ impl Transport for TokioBroadcast {
     type Consumer = broadcast::Receiver<Bytes>;
 
     async fn open(shape: Shape) -> (Vec<Self::Producer>, Vec<Self::Consumer>) {
-        let Shape::FanOut(n) = shape else {
-            panic!("broadcast only fans out")
-        };
+        let Shape::FanOut(n) = shape else { panic!("broadcast only fans out") };
         let (tx, rx) = broadcast::channel(CAPACITY);
         let mut consumers = vec![rx];
         consumers.resize_with(n, || tx.subscribe());
@@ -243,8 +241,6 @@ impl Consumer for in_memory::InMemoryConsumer {
 }
 
 fn competing(shape: Shape) -> usize {
-    let Shape::Competing(n) = shape else {
-        panic!("this queue does not fan out")
-    };
+    let Shape::Competing(n) = shape else { panic!("this queue does not fan out") };
     n
 }

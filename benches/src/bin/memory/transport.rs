@@ -24,6 +24,7 @@ pub(crate) enum Shape {
 }
 
 /// The work of one run.
+#[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) shape: Shape,
     pub(crate) batched: bool,
@@ -127,16 +128,8 @@ async fn consume<C: Consumer>(mut consumer: C, batched: bool, received: Arc<[Cou
 )]
 fn wait_for(received: &[Counter], deliveries: usize) {
     let give_up = Instant::now() + Duration::from_secs(60);
-    while received
-        .iter()
-        .map(|counter| counter.0.load(Ordering::Acquire))
-        .sum::<usize>()
-        < deliveries
-    {
-        assert!(
-            Instant::now() < give_up,
-            "a run takes a second: a task must have failed"
-        );
+    while received.iter().map(|counter| counter.0.load(Ordering::Acquire)).sum::<usize>() < deliveries {
+        assert!(Instant::now() < give_up, "a run takes a second: a task must have failed");
         std::thread::sleep(Duration::from_micros(300));
     }
 }
