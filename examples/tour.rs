@@ -289,19 +289,17 @@ async fn hear(mut events: Consumer, mut expected: BTreeSet<u64>) -> Result<(usiz
 
 async fn compare(broker: &Broker) -> Result<()> {
     println!("  {:<24} {:<10} order-events", "", "orders");
-    let columns = [
-        broker.capabilities(&ORDERS).await,
-        broker.capabilities(&ORDER_EVENTS).await,
+    let channels = [
+        broker.capabilities(&ORDERS).await?,
+        broker.capabilities(&ORDER_EVENTS).await?,
     ];
     for capability in Capability::ALL {
-        let kept = columns
-            .each_ref()
-            .map(|has| match has.as_ref().map(|has| has.support(capability)) {
-                Ok(Support::Native) => "native",
-                Ok(Support::Emulated) => "emulated",
-                _ => "no",
-            });
-        println!("  {:<24} {:<10} {}", capability.as_str(), kept[0], kept[1]);
+        let [orders, events] = channels.each_ref().map(|has| match has.support(capability) {
+            Support::Native => "native",
+            Support::Emulated => "emulated",
+            _ => "no",
+        });
+        println!("  {:<24} {orders:<10} {events}", capability.as_str());
     }
     Ok(())
 }
