@@ -250,7 +250,7 @@ async fn bury(mut dead_letters: Consumer, mut expected: BTreeSet<u64>) -> Result
     while !expected.is_empty()
         && let Some(delivery) = dead_letters.receive().await?
     {
-        let headers = &delivery.message().headers;
+        let headers = delivery.message().headers();
         let why = |name| headers.text(name).unwrap_or("not said");
         match delivery.decode::<Order>() {
             Ok(order) => {
