@@ -48,6 +48,8 @@ struct State {
 /// A record that a receiver holds.
 #[derive(Debug)]
 struct Claim {
+    /// Whether the connection of its receiver is closed.
+    closed: Arc<AtomicBool>,
     receiver: u64,
     attempt: u32,
     file: PathBuf,
@@ -336,6 +338,9 @@ impl Adapter for Connection {
 
     async fn close(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
+        // What its receivers hold comes again, though nobody has closed them.
+        let held_here = |claim: &Claim| Arc::ptr_eq(&claim.closed, &self.closed);
+        self.files.lock().claims.retain(|_, claim| !held_here(claim));
         self.files.0.changed.notify_waiters();
         Ok(())
     }
@@ -434,6 +439,7 @@ impl FileReceiver {
             };
             into.push(received.with_attempt(record.attempt));
             let claim = Claim {
+                closed: Arc::clone(&self.line.closed),
                 receiver: self.id,
                 attempt: record.attempt,
                 file,
