@@ -1,11 +1,7 @@
 //! One program, any broker: which one carries which channel is in a TOML file.
 //!
 //! `cargo run --example swap [messaging.toml]`; the file is `examples/messaging.toml` unless given.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program whose purpose is to print"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose purpose is to print")]
 
 use anybroker::{Body, Broker, Channel, Config, Result};
 use serde::{Deserialize, Serialize};
@@ -56,9 +52,7 @@ async fn run(file: &str) -> Result<()> {
 /// Sends a note and receives it.
 async fn carry(broker: &Broker, channel: &Channel) -> Result<()> {
     let mut consumer = broker.consumer(channel).await?;
-    let note = Note {
-        text: format!("sent to {}", channel.name()),
-    };
+    let note = Note { text: format!("sent to {}", channel.name()) };
     let receipt = broker.send(channel, &note).await?;
     println!("  accepted, safe at the level {:?}", receipt.level);
     if let Some(delivery) = consumer.receive().await? {

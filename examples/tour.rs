@@ -1,11 +1,7 @@
 //! A tour of the library: orders, a kitchen, and who hears of it, over any broker.
 //!
 //! `cargo run --example tour [url [orders.jsonl]]`; the URL is `memory://tour` unless given.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program whose purpose is to print"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose purpose is to print")]
 
 use anybroker::adapter::{Capability, Support};
 use anybroker::{
@@ -17,9 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-static ORDERS: Channel = Channel::point_to_point("orders")
-    .order_per_key()
-    .dead_letter_after(3);
+static ORDERS: Channel = Channel::point_to_point("orders").order_per_key().dead_letter_after(3);
 static ORDER_EVENTS: Channel = Channel::publish_subscribe("order-events");
 static PRICING: Channel = Channel::point_to_point("pricing");
 
@@ -94,19 +88,13 @@ async fn tour(url: &str, file: &str) -> Result<()> {
 
     println!("A request and its reply");
     or_refused(ask(&broker).await)?;
-    println!(
-        "\n{} orders, two cooks, each customer served in order",
-        orders.len()
-    );
+    println!("\n{} orders, two cooks, each customer served in order", orders.len());
     or_refused(serve(&broker, orders).await)?;
     println!("\nWhat holds on these channels: by the broker (native), by the library (emulated), or not");
     compare(&broker).await?;
 
     let closed = broker.close().await?;
-    println!(
-        "\nClosed: {} deliveries given back, {} messages unsent",
-        closed.given_back, closed.unsent
-    );
+    println!("\nClosed: {} deliveries given back, {} messages unsent", closed.given_back, closed.unsent);
     Ok(())
 }
 
@@ -114,10 +102,7 @@ async fn tour(url: &str, file: &str) -> Result<()> {
 async fn ask(broker: &Broker) -> Result<()> {
     let desk = broker.consumer(&PRICING).await?;
     tokio::spawn(answer(desk));
-    let price = broker
-        .request(&PRICING, &AskPrice { dishes: 3 })
-        .deadline(Duration::from_secs(10))
-        .await?;
+    let price = broker.request(&PRICING, &AskPrice { dishes: 3 }).deadline(Duration::from_secs(10)).await?;
     println!("  3 dishes cost {}", euros(price.cents));
     Ok(())
 }
@@ -128,9 +113,7 @@ async fn answer(mut desk: Consumer) -> Result<()> {
             delivery.reject("not a question about prices");
             continue;
         };
-        let price = Price {
-            cents: ask.dishes * CENTS_PER_DISH,
-        };
+        let price = Price { cents: ask.dishes * CENTS_PER_DISH };
         match delivery.reply(&price).await {
             Ok(_) => delivery.ack(),
             Err(_) => delivery.retry(Duration::from_secs(1)),
@@ -148,10 +131,7 @@ async fn serve(broker: &Broker, orders: Vec<Order>) -> Result<()> {
 
     let (tell, mut told) = mpsc::unbounded_channel();
     for _ in 0..2 {
-        let (orders, events) = (
-            broker.consumer(&ORDERS).await?,
-            broker.producer(&ORDER_EVENTS).await?,
-        );
+        let (orders, events) = (broker.consumer(&ORDERS).await?, broker.producer(&ORDER_EVENTS).await?);
         tokio::spawn(cook(orders, events, tell.clone()));
     }
     for accepted in broker.producer(&ORDERS).await?.send_all(&orders).await {
@@ -166,34 +146,22 @@ async fn serve(broker: &Broker, orders: Vec<Order>) -> Result<()> {
         if ended {
             open.remove(&order.id);
         }
-        stories
-            .entry(order.customer)
-            .or_default()
-            .push(format!("{} {what}", order.id));
+        stories.entry(order.customer).or_default().push(format!("{} {what}", order.id));
     }
     for (customer, story) in stories {
         println!("  {customer:<8} {}", story.join(", "));
     }
 
     println!("\nWhat was rejected lies in the dead letters");
-    let rejected = orders
-        .iter()
-        .filter(|order| order.dishes == 0)
-        .map(|order| order.id);
+    let rejected = orders.iter().filter(|order| order.dishes == 0).map(|order| order.id);
     bury(dead_letters, rejected.collect()).await?;
     println!("\nEvery subscription hears of every order");
-    let served: BTreeSet<u64> = orders
-        .iter()
-        .filter(|order| order.dishes > 0)
-        .map(|order| order.id)
-        .collect();
+    let served: BTreeSet<u64> =
+        orders.iter().filter(|order| order.dishes > 0).map(|order| order.id).collect();
     let (count, dishes) = hear(delivery, served.clone()).await?;
     println!("  delivery {count} events, {dishes} dishes to carry");
     let (count, dishes) = hear(billing, served).await?;
-    println!(
-        "  billing  {count} events, {} to collect",
-        euros(dishes * CENTS_PER_DISH)
-    );
+    println!("  billing  {count} events, {} to collect", euros(dishes * CENTS_PER_DISH));
     Ok(())
 }
 
@@ -216,20 +184,13 @@ async fn cook(mut orders: Consumer, events: Producer, tell: mpsc::UnboundedSende
             delivery.retry(Duration::from_millis(50));
             ("put off (the oven is full)".into(), false)
         } else {
-            let served = OrderServed {
-                order: order.id,
-                dishes: order.dishes,
-            };
+            let served = OrderServed { order: order.id, dishes: order.dishes };
             let attempt = delivery.attempt();
             match events.send(&served).await {
                 Ok(_) => {
                     delivery.ack();
                     (
-                        if attempt == 1 {
-                            "served".into()
-                        } else {
-                            format!("served at attempt {attempt}")
-                        },
+                        if attempt == 1 { "served".into() } else { format!("served at attempt {attempt}") },
                         true,
                     )
                 }
@@ -255,10 +216,7 @@ async fn bury(mut dead_letters: Consumer, mut expected: BTreeSet<u64>) -> Result
         match delivery.decode::<Order>() {
             Ok(order) => {
                 let (reason, origin) = (why(dead_letter::REASON), why(dead_letter::ORIGIN));
-                println!(
-                    "  order {} of {}: {reason} (from `{origin}`)",
-                    order.id, order.customer
-                );
+                println!("  order {} of {}: {reason} (from `{origin}`)", order.id, order.customer);
                 expected.remove(&order.id);
             }
             Err(error) => println!("  {error}"),
@@ -289,10 +247,7 @@ async fn hear(mut events: Consumer, mut expected: BTreeSet<u64>) -> Result<(usiz
 
 async fn compare(broker: &Broker) -> Result<()> {
     println!("  {:<24} {:<10} order-events", "", "orders");
-    let channels = [
-        broker.capabilities(&ORDERS).await?,
-        broker.capabilities(&ORDER_EVENTS).await?,
-    ];
+    let channels = [broker.capabilities(&ORDERS).await?, broker.capabilities(&ORDER_EVENTS).await?];
     for capability in Capability::ALL {
         let [orders, events] = channels.each_ref().map(|has| match has.support(capability) {
             Support::Native => "native",

@@ -63,28 +63,16 @@ impl Files {
         let mut next = 0;
         for channel in folders(&root)? {
             for queue in folders(&channel)? {
-                next = records(&queue)?
-                    .last()
-                    .map_or(next, |record| next.max(record.number + 1));
+                next = records(&queue)?.last().map_or(next, |record| next.max(record.number + 1));
             }
         }
-        let state = Mutex::new(State {
-            next,
-            ..State::default()
-        });
-        Ok(Self(Arc::new(Shared {
-            root,
-            state,
-            changed: Notify::new(),
-        })))
+        let state = Mutex::new(State { next, ..State::default() });
+        Ok(Self(Arc::new(Shared { root, state, changed: Notify::new() })))
     }
 
     /// A connection of its own.
     pub(crate) fn connect(&self) -> Arc<dyn Adapter> {
-        Arc::new(Connection {
-            files: self.clone(),
-            closed: Arc::default(),
-        })
+        Arc::new(Connection { files: self.clone(), closed: Arc::default() })
     }
 
     /// Ends all handles, as when a network fails.
@@ -109,10 +97,9 @@ impl Files {
 
     fn channel(&self, binding: &Binding) -> Result<PathBuf> {
         match &binding.address {
-            Address::Table(_) => Err(Error::new(
-                ErrorKind::Config,
-                "a folder has one name, not a table of them",
-            )),
+            Address::Table(_) => {
+                Err(Error::new(ErrorKind::Config, "a folder has one name, not a table of them"))
+            }
             _ => Ok(self.0.root.join(file_name(binding.native_name())?)),
         }
     }
@@ -120,11 +107,7 @@ impl Files {
     /// The folder of the records of a channel, subscription or dead-letter channel.
     fn queue(&self, binding: &Binding, subscription: Option<&str>, dead: bool) -> Result<PathBuf> {
         let name = subscription.map_or(Ok("all"), file_name)?;
-        Ok(self.channel(binding)?.join(if dead {
-            format!("{name}.dead")
-        } else {
-            name.to_owned()
-        }))
+        Ok(self.channel(binding)?.join(if dead { format!("{name}.dead") } else { name.to_owned() }))
     }
 
     fn declare(&self, binding: &Binding, queue: Option<PathBuf>, mode: Declare) -> Result<()> {
@@ -133,11 +116,8 @@ impl Files {
         match fs::read_to_string(channel.join(".kind")) {
             Ok(other) if other == kind.as_str() => {}
             Ok(other) => {
-                let what = format!(
-                    "`{}` is {other} and was declared {}",
-                    binding.native_name(),
-                    kind.as_str()
-                );
+                let what =
+                    format!("`{}` is {other} and was declared {}", binding.native_name(), kind.as_str());
                 return Err(Error::new(ErrorKind::Conflict, what));
             }
             Err(_) if mode == Declare::Verify => return Err(missing(&channel)),
@@ -177,11 +157,7 @@ impl Connection {
     }
 
     fn line(&self) -> Line {
-        Line {
-            files: self.files.clone(),
-            closed: Arc::clone(&self.closed),
-            epoch: self.files.lock().epoch,
-        }
+        Line { files: self.files.clone(), closed: Arc::clone(&self.closed), epoch: self.files.lock().epoch }
     }
 }
 
@@ -273,20 +249,13 @@ impl Adapter for Connection {
             },
             Target::DeadLetter(binding, name) => (self.files.queue(binding, name.as_deref(), true)?, false),
             _ => {
-                return Err(Error::new(
-                    ErrorKind::Unauthorized,
-                    "files have no return addresses",
-                ));
+                return Err(Error::new(ErrorKind::Unauthorized, "files have no return addresses"));
             }
         };
         if !folder.is_dir() {
             return Err(missing(&folder));
         }
-        let sender = FileSender {
-            line: self.line(),
-            folder,
-            copies,
-        };
+        let sender = FileSender { line: self.line(), folder, copies };
         Ok(Opened::new(Box::new(sender), capabilities()))
     }
 
@@ -314,21 +283,12 @@ impl Adapter for Connection {
             state.receivers
         };
         let stopped = AtomicBool::new(false);
-        let receiver = FileReceiver {
-            line,
-            id,
-            queue,
-            prefetch: options.prefetch.messages,
-            stopped,
-        };
+        let receiver = FileReceiver { line, id, queue, prefetch: options.prefetch.messages, stopped };
         Ok(Opened::new(Arc::new(receiver), capabilities()))
     }
 
     async fn open_replies(&self, _: &ReceiverOptions) -> Result<Replies> {
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            "files have no return addresses",
-        ))
+        Err(Error::new(ErrorKind::Unsupported, "files have no return addresses"))
     }
 
     async fn health(&self) -> Result<()> {
@@ -357,11 +317,7 @@ impl FileSender {
     fn copy(&self, state: &mut State, message: &Message) -> Result<Receipt> {
         let refused = |error| broken(error).with_outcome(SendOutcome::NotSent);
         let queues = match self.copies {
-            true => folders(&self.folder)
-                .map_err(refused)?
-                .into_iter()
-                .filter(|q| !is_dead(q))
-                .collect(),
+            true => folders(&self.folder).map_err(refused)?.into_iter().filter(|q| !is_dead(q)).collect(),
             false => vec![self.folder.clone()],
         };
         let wire = encode(message);
@@ -379,14 +335,8 @@ impl Sender for FileSender {
     }
 
     async fn send_batch(&mut self, batch: &[Message]) -> Result<Confirm> {
-        let mut state = self
-            .line
-            .lock()
-            .map_err(|e| e.with_outcome(SendOutcome::NotSent))?;
-        let results = batch
-            .iter()
-            .map(|message| self.copy(&mut state, message))
-            .collect();
+        let mut state = self.line.lock().map_err(|e| e.with_outcome(SendOutcome::NotSent))?;
+        let results = batch.iter().map(|message| self.copy(&mut state, message)).collect();
         self.line.files.0.changed.notify_waiters();
         Ok(Confirm::ready(results))
     }
@@ -408,11 +358,7 @@ impl FileReceiver {
     /// Claims what is there, oldest first.
     fn claim(&self, room: Room, into: &mut Vec<Received>) -> Result<()> {
         let mut state = self.line.lock()?;
-        let held = state
-            .claims
-            .values()
-            .filter(|claim| claim.receiver == self.id)
-            .count();
+        let held = state.claims.values().filter(|claim| claim.receiver == self.id).count();
         let (most, mut bytes) = (room.messages.min(self.prefetch.saturating_sub(held)), 0);
         for record in records(&self.queue).map_err(broken)? {
             if into.len() >= most || (bytes >= room.bytes && !into.is_empty()) {
@@ -430,10 +376,8 @@ impl FileReceiver {
             let received = match decode(&raw) {
                 Some(message) => Received::new(message, token),
                 None => {
-                    let error = Error::new(
-                        ErrorKind::InvalidMessage,
-                        "the file is no message of this adapter",
-                    );
+                    let error =
+                        Error::new(ErrorKind::InvalidMessage, "the file is no message of this adapter");
                     Received::undecodable(raw, error, token)
                 }
             };
@@ -451,15 +395,8 @@ impl FileReceiver {
 
     fn settle_one(&self, state: &mut State, token: &Token, outcome: Outcome) -> Result<()> {
         let number = token.as_number();
-        let Some(claim) = state
-            .claims
-            .get_mut(&number)
-            .filter(|claim| claim.receiver == self.id)
-        else {
-            return Err(Error::new(
-                ErrorKind::LeaseLost,
-                "the record is not held by this receiver",
-            ));
+        let Some(claim) = state.claims.get_mut(&number).filter(|claim| claim.receiver == self.id) else {
+            return Err(Error::new(ErrorKind::LeaseLost, "the record is not held by this receiver"));
         };
         let counted = |attempt| record_file(&self.queue, number, attempt);
         match outcome {
@@ -542,18 +479,11 @@ fn records(queue: &Path) -> io::Result<Vec<Record>> {
     let mut records = Vec::new();
     for entry in fs::read_dir(queue)? {
         let file = entry?.path();
-        let name = file
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if let Some((number, attempt)) = name.split_once('.')
             && let (Ok(number), Ok(attempt)) = (number.parse(), attempt.parse())
         {
-            records.push(Record {
-                number,
-                attempt,
-                file,
-            });
+            records.push(Record { number, attempt, file });
         }
     }
     records.sort_by_key(|record| record.number);
@@ -574,9 +504,8 @@ fn record_file(queue: &Path, number: u64, attempt: u32) -> PathBuf {
 }
 
 fn folders(of: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries: Vec<PathBuf> = fs::read_dir(of)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<_>>()?;
+    let entries: Vec<PathBuf> =
+        fs::read_dir(of)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
     Ok(entries.into_iter().filter(|path| path.is_dir()).collect())
 }
 
@@ -591,32 +520,21 @@ fn file_name(name: &str) -> Result<&str> {
         || name.ends_with(".dead")
         || name.contains(['/', '\\', '\0'])
     {
-        true => Err(Error::new(
-            ErrorKind::Config,
-            format!("`{name}` cannot be the name of a folder here"),
-        )),
+        true => Err(Error::new(ErrorKind::Config, format!("`{name}` cannot be the name of a folder here"))),
         false => Ok(name),
     }
 }
 
 fn named(subscription: &Subscription) -> Result<&str> {
-    subscription
-        .name()
-        .ok_or_else(|| Error::new(ErrorKind::Unsupported, "a folder outlives its consumer"))
+    subscription.name().ok_or_else(|| Error::new(ErrorKind::Unsupported, "a folder outlives its consumer"))
 }
 
 fn missing(folder: &Path) -> Error {
-    Error::new(
-        ErrorKind::NotFound,
-        format!("the folder `{}` does not exist", folder.display()),
-    )
+    Error::new(ErrorKind::NotFound, format!("the folder `{}` does not exist", folder.display()))
 }
 
 fn unknown() -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        "this adapter was written before that was there",
-    )
+    Error::new(ErrorKind::Unsupported, "this adapter was written before that was there")
 }
 
 fn broken(error: io::Error) -> Error {

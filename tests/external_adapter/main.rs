@@ -34,10 +34,7 @@ async fn orders_are_acknowledged_retried_and_rejected() -> anybroker::Result<()>
     }
     for (text, reason) in [("bad", "bad"), ("weak", "attempts exhausted")] {
         let delivery = next(&mut dead, text).await;
-        assert_eq!(
-            delivery.message().headers().text(dead_letter::REASON),
-            Some(reason)
-        );
+        assert_eq!(delivery.message().headers().text(dead_letter::REASON), Some(reason));
         delivery.ack().await?;
     }
     assert_eq!(folder.count("orders/all") + folder.count("orders/all.dead"), 0);
@@ -51,33 +48,17 @@ async fn what_was_not_settled_is_there_after_a_restart_and_counted() -> anybroke
     let broker = open(&folder.files()).await?;
     let mut kitchen = broker.consumer(EVENTS.subscription("kitchen")).await?;
     // Away when the event comes, and still gets it.
-    broker
-        .consumer(EVENTS.subscription("billing"))
-        .await?
-        .close()
-        .await?;
-    broker
-        .send(
-            &EVENTS,
-            Message::new("served").with_key("ada").with_header("table", "4"),
-        )
-        .await?;
+    broker.consumer(EVENTS.subscription("billing")).await?.close().await?;
+    broker.send(&EVENTS, Message::new("served").with_key("ada").with_header("table", "4")).await?;
     let held = next(&mut kitchen, "served").await;
     // As if the process ended here: nothing is settled, closed or said.
     std::mem::forget((held, kitchen, broker));
 
     let broker = open(&folder.files()).await?;
     for (subscription, attempt) in [("kitchen", 2), ("billing", 1)] {
-        let delivery = next(
-            &mut broker.consumer(EVENTS.subscription(subscription)).await?,
-            "served",
-        )
-        .await;
+        let delivery = next(&mut broker.consumer(EVENTS.subscription(subscription)).await?, "served").await;
         assert_eq!(delivery.attempt(), attempt, "{subscription}");
-        assert_eq!(
-            delivery.message().key().and_then(|key| key.as_text()),
-            Some("ada")
-        );
+        assert_eq!(delivery.message().key().and_then(|key| key.as_text()), Some("ada"));
         assert_eq!(delivery.message().headers().text("table"), Some("4"));
         delivery.ack().await?;
     }
@@ -113,10 +94,7 @@ async fn a_lost_connection_ends_nothing_and_a_broken_file_stops_nobody() -> anyb
 async fn what_files_cannot_keep_is_refused_when_the_channel_opens() -> anybroker::Result<()> {
     let folder = Folder::new("refuse");
     let broker = open(&folder.files()).await?;
-    let durable = broker
-        .producer(&Channel::point_to_point("ledger").durable())
-        .await
-        .unwrap_err();
+    let durable = broker.producer(&Channel::point_to_point("ledger").durable()).await.unwrap_err();
     assert_eq!(durable.kind(), ErrorKind::Unsupported);
     assert!(durable.to_string().starts_with(
         "channel `ledger` requires `durable`, which `files` cannot keep: it does not wait until a file is on disk"

@@ -13,11 +13,7 @@ pub(crate) fn encode(message: &Message) -> Vec<u8> {
         wire.extend(field.unwrap_or_default());
     };
     let millis = |time: Option<Timestamp>| time.map(|time| time.as_millis().to_be_bytes());
-    put(message
-        .id()
-        .map(|id| id.to_text())
-        .as_ref()
-        .map(|id| id.as_bytes()));
+    put(message.id().map(|id| id.to_text()).as_ref().map(|id| id.as_bytes()));
     put(millis(message.time()).as_ref().map(|time| &time[..]));
     put(message.kind().map(|kind| kind.as_str().as_bytes()));
     put(message.type_name().map(|text| text.as_bytes()));
@@ -67,9 +63,7 @@ fn field(rest: &mut Bytes) -> Option<Option<Bytes>> {
     if length == ABSENT {
         return Some(None);
     }
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|length| *length <= rest.len())?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= rest.len())?;
     Some(Some(rest.split_to(length)))
 }
 
@@ -82,9 +76,7 @@ fn text(rest: &mut Bytes) -> Option<Option<Text>> {
 
 fn time(rest: &mut Bytes) -> Option<Option<Timestamp>> {
     match field(rest)? {
-        Some(bytes) => Some(Some(Timestamp::from_millis(i64::from_be_bytes(
-            bytes[..].try_into().ok()?,
-        )))),
+        Some(bytes) => Some(Some(Timestamp::from_millis(i64::from_be_bytes(bytes[..].try_into().ok()?)))),
         None => Some(None),
     }
 }
