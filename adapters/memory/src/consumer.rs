@@ -46,7 +46,7 @@ impl Consumer {
 impl State {
     /// The shard and slot of what that consumer can have next.
     pub(crate) fn next_for(&self, id: u64) -> Option<(usize, usize)> {
-        let consumer = self.consumers.get(&id).filter(|consumer| !consumer.stopped)?;
+        let consumer = self.consumers.get(&id)?;
         let count = self.shards.len();
         (consumer.cursor..consumer.cursor + count).map(|index| index % count).find_map(|index| {
             let shard = &self.shards[index];

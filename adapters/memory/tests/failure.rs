@@ -228,6 +228,23 @@ fn room_wakes_one_sender_and_what_it_leaves_the_next() {
 }
 
 #[test]
+fn a_sender_that_looks_twice_waits_once() {
+    let lab = Lab::new();
+    let bounded = Q.bounded(1);
+    let (mut one, mut two) = (lab.sender(&bounded), lab.sender(&bounded));
+    let receiver = lab.receiver(&bounded);
+    let batch = messages(&["x"]);
+    send(&mut one, &batch);
+    let mut first = waiting(&mut one, &batch);
+    assert!(first.poll().is_none());
+    let second = waiting(&mut two, &batch);
+    take(&receiver);
+    first.finish().unwrap();
+    take(&receiver);
+    second.finish().unwrap();
+}
+
+#[test]
 fn a_sender_that_is_cut_off_in_the_middle_says_what_was_taken() {
     let lab = Lab::new();
     let bounded = Q.bounded(2);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use anybroker_contract::{Capability, Channel, ErrorKind, Outcome, Received, Receiver, Scope, Source};
+use anybroker_contract::{Capability, Channel, ErrorKind, Outcome, Received, Receiver, Room, Scope, Source};
 use common::{Lab, Log, ROOM, ack, keyed, kind, messages, now, seen, send, settle, silent, take, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -205,6 +205,18 @@ fn consumers_beyond_the_shards_wait_for_their_turn() {
     let waiting = wait(&receivers[2]);
     now(receivers[0].close()).unwrap();
     assert_eq!(seen(&waiting.finish().unwrap()), "x:2 x:2");
+}
+
+#[test]
+fn a_busy_shard_starves_no_other() {
+    let lab = Lab::with(|config| config.shards = 2);
+    let (mut sender, receiver) = (lab.sender(&Q), lab.receiver(&Q));
+    send(&mut sender, &keyed(&["a1", "a2", "a3", "b1", "b2"]));
+    let mut into = Vec::new();
+    for _ in 0..4 {
+        now(receiver.receive_batch(Room::new(1, usize::MAX), &mut into)).unwrap();
+    }
+    assert_eq!(seen(&into), "a1:1 b1:1 a2:1 b2:1");
 }
 
 #[test]

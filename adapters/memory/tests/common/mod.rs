@@ -26,7 +26,7 @@ pub(crate) struct ManualClock(Arc<Manual>);
 struct Manual {
     base: Instant,
     passed: Mutex<Duration>,
-    sleepers: Mutex<Vec<Waker>>,
+    sleepers: Mutex<Vec<(Instant, Waker)>>,
 }
 
 impl ManualClock {
@@ -36,11 +36,13 @@ impl ManualClock {
         Self(Arc::new(Manual { base, passed: Mutex::default(), sleepers: Mutex::default() }))
     }
 
-    /// Moves time on and wakes all who sleep.
+    /// Moves time on and wakes those who slept until then.
     pub(crate) fn advance(&self, by: Duration) {
         *self.0.passed.lock().unwrap() += by;
-        let sleepers = std::mem::take(&mut *self.0.sleepers.lock().unwrap());
-        sleepers.into_iter().for_each(Waker::wake);
+        let now = self.now();
+        let due: Vec<_> =
+            self.0.sleepers.lock().unwrap().extract_if(.., |(until, _)| *until <= now).collect();
+        due.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     fn passed(&self) -> Duration {
@@ -63,7 +65,7 @@ impl Clock for ManualClock {
             if clock.now() >= until {
                 return Poll::Ready(());
             }
-            clock.0.sleepers.lock().unwrap().push(cx.waker().clone());
+            clock.0.sleepers.lock().unwrap().push((until, cx.waker().clone()));
             Poll::Pending
         }))
     }
