@@ -315,14 +315,17 @@ struct FileSender {
 
 impl FileSender {
     fn copy(&self, state: &mut State, message: &Message) -> Result<Receipt> {
-        let refused = |error| broken(error).with_outcome(SendOutcome::NotSent);
+        let failed = |outcome| move |error| broken(error).with_outcome(outcome);
         let queues = match self.copies {
-            true => folders(&self.folder).map_err(refused)?.into_iter().filter(|q| !is_dead(q)).collect(),
+            true => folders(&self.folder).map_err(failed(SendOutcome::NotSent))?,
             false => vec![self.folder.clone()],
         };
         let wire = encode(message);
-        for queue in queues {
-            write(state, &queue, &wire).map_err(refused)?;
+        let mut outcome = SendOutcome::NotSent;
+        for queue in queues.iter().filter(|queue| !self.copies || !is_dead(queue)) {
+            write(state, queue, &wire).map_err(failed(outcome))?;
+            // One subscription has it now, whatever becomes of the others.
+            outcome = SendOutcome::Unknown;
         }
         Ok(Receipt::new(Level::Kernel))
     }
@@ -404,7 +407,7 @@ impl FileReceiver {
             Outcome::Release => fs::rename(&claim.file, counted(claim.attempt)).map_err(broken)?,
             Outcome::Held { attempt } => {
                 fs::rename(&claim.file, counted(attempt)).map_err(broken)?;
-                claim.file = counted(attempt);
+                (claim.attempt, claim.file) = (attempt, counted(attempt));
                 return Ok(());
             }
             _ => return Err(Error::new(ErrorKind::Unsupported, "files cannot delay a record")),

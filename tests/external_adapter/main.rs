@@ -67,6 +67,21 @@ async fn what_was_not_settled_is_there_after_a_restart_and_counted() -> anybroke
 }
 
 #[tokio::test]
+async fn a_retry_that_waits_is_given_back_with_its_count() -> anybroker::Result<()> {
+    let folder = Folder::new("held");
+    let broker = open(&folder.files()).await?;
+    let mut orders = broker.consumer(&ORDERS).await?;
+    broker.send(&ORDERS, Message::new("later")).await?;
+    next(&mut orders, "later").await.retry(Duration::from_secs(3600)).await?;
+    assert_eq!(orders.close().await?.given_back, 1);
+    let again = next(&mut broker.consumer(&ORDERS).await?, "later").await;
+    assert_eq!(again.attempt(), 2);
+    again.ack().await?;
+    broker.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_lost_connection_ends_nothing_and_a_broken_file_stops_nobody() -> anybroker::Result<()> {
     let folder = Folder::new("heal");
     let files = folder.files();
