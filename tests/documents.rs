@@ -1,5 +1,7 @@
 //! What the documents show is what is there.
 
+#![expect(clippy::expect_used, reason = "a test, in functions that tests share")]
+
 use anybroker::{Broker, Config, ErrorKind};
 use std::fs;
 use std::path::Path;

@@ -20,7 +20,7 @@ use anybroker::adapter::{
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 use tokio::sync::Notify;
 
@@ -92,7 +92,7 @@ impl Files {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("no panic under the lock")
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn channel(&self, binding: &Binding) -> Result<PathBuf> {
