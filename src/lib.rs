@@ -19,26 +19,18 @@
 //! let broker = Broker::connect("memory://").await?;
 //! let mut orders = broker.consumer(&ORDERS).await?;
 //! broker.send(&ORDERS, &Order { id: 42, dishes: 2 }).await?;
-//! # let watch = broker.clone();
-//! # let closing = tokio::spawn(async move {
-//! #     let mut handled = false;
 //!
 //! while let Some(delivery) = orders.receive().await? {
 //!     match delivery.decode::<Order>() {
 //!         Ok(order) => {
 //!             println!("order {}: {} dishes", order.id, order.dishes);
-//!             delivery.ack();
+//!             delivery.ack()
 //!         }
-//!         Err(error) => drop(delivery.reject(error.to_string())),
-//!     }
-//! #     handled = true;
-//! #     let closed = watch.clone();
-//! #     tokio::spawn(async move { closed.close().await });
+//!         Err(error) => delivery.reject(error.to_string()),
+//!     };
+//! #     broker.close().await?;
 //! }
-//! #     assert!(handled);
-//! #     anybroker::Result::Ok(())
-//! # });
-//! # closing.await.expect("no panic")
+//! # Ok(())
 //! # }
 //! ```
 //!

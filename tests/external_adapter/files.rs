@@ -20,7 +20,7 @@ use anybroker::adapter::{
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 use tokio::sync::Notify;
 
@@ -92,7 +92,7 @@ impl Files {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("no panic under the lock")
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn channel(&self, binding: &Binding) -> Result<PathBuf> {
@@ -315,14 +315,17 @@ struct FileSender {
 
 impl FileSender {
     fn copy(&self, state: &mut State, message: &Message) -> Result<Receipt> {
-        let refused = |error| broken(error).with_outcome(SendOutcome::NotSent);
+        let failed = |outcome| move |error| broken(error).with_outcome(outcome);
         let queues = match self.copies {
-            true => folders(&self.folder).map_err(refused)?.into_iter().filter(|q| !is_dead(q)).collect(),
+            true => folders(&self.folder).map_err(failed(SendOutcome::NotSent))?,
             false => vec![self.folder.clone()],
         };
         let wire = encode(message);
-        for queue in queues {
-            write(state, &queue, &wire).map_err(refused)?;
+        let mut outcome = SendOutcome::NotSent;
+        for queue in queues.iter().filter(|queue| !self.copies || !is_dead(queue)) {
+            write(state, queue, &wire).map_err(failed(outcome))?;
+            // One subscription has it now, whatever becomes of the others.
+            outcome = SendOutcome::Unknown;
         }
         Ok(Receipt::new(Level::Kernel))
     }
@@ -404,7 +407,7 @@ impl FileReceiver {
             Outcome::Release => fs::rename(&claim.file, counted(claim.attempt)).map_err(broken)?,
             Outcome::Held { attempt } => {
                 fs::rename(&claim.file, counted(attempt)).map_err(broken)?;
-                claim.file = counted(attempt);
+                (claim.attempt, claim.file) = (attempt, counted(attempt));
                 return Ok(());
             }
             _ => return Err(Error::new(ErrorKind::Unsupported, "files cannot delay a record")),

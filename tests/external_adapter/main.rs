@@ -1,5 +1,7 @@
 //! An adapter of somebody else, written with public items only: the example of the guide "write an adapter", and the proof that the contract suffices.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test, in functions that tests share")]
+
 #[cfg(feature = "conformance")]
 mod conformance;
 mod files;
@@ -15,85 +17,97 @@ static ORDERS: Channel = Channel::point_to_point("orders").dead_letter_after(3);
 static EVENTS: Channel = Channel::publish_subscribe("order-events");
 
 #[tokio::test]
-async fn orders_are_acknowledged_retried_and_rejected() -> anybroker::Result<()> {
+async fn orders_are_acknowledged_retried_and_rejected() {
     let folder = Folder::new("settle");
-    let broker = open(&folder.files()).await?;
-    let mut orders = broker.consumer(&ORDERS).await?;
-    let mut dead = broker.consumer(ORDERS.dead_letters()).await?;
+    let broker = open(&folder.files()).await;
+    let mut orders = broker.consumer(&ORDERS).await.unwrap();
+    let mut dead = broker.consumer(ORDERS.dead_letters()).await.unwrap();
     for text in ["good", "bad", "weak"] {
-        let receipt = broker.send(&ORDERS, Message::new(text)).await?;
+        let receipt = broker.send(&ORDERS, Message::new(text)).await.unwrap();
         assert_eq!(receipt.level, Level::Kernel);
     }
 
-    next(&mut orders, "good").await.ack().await?;
-    next(&mut orders, "bad").await.reject("bad").await?;
+    next(&mut orders, "good").await.ack().await.unwrap();
+    next(&mut orders, "bad").await.reject("bad").await.unwrap();
     for attempt in 1..=3 {
         let weak = next(&mut orders, "weak").await;
         assert_eq!(weak.attempt(), attempt);
-        weak.retry(Duration::from_millis(1)).await?;
+        weak.retry(Duration::from_millis(1)).await.unwrap();
     }
     for (text, reason) in [("bad", "bad"), ("weak", "attempts exhausted")] {
         let delivery = next(&mut dead, text).await;
         assert_eq!(delivery.message().headers().text(dead_letter::REASON), Some(reason));
-        delivery.ack().await?;
+        delivery.ack().await.unwrap();
     }
     assert_eq!(folder.count("orders/all") + folder.count("orders/all.dead"), 0);
-    broker.close().await?;
-    Ok(())
+    broker.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_was_not_settled_is_there_after_a_restart_and_counted() -> anybroker::Result<()> {
+async fn what_was_not_settled_is_there_after_a_restart_and_counted() {
     let folder = Folder::new("restart");
-    let broker = open(&folder.files()).await?;
-    let mut kitchen = broker.consumer(EVENTS.subscription("kitchen")).await?;
+    let broker = open(&folder.files()).await;
+    let mut kitchen = broker.consumer(EVENTS.subscription("kitchen")).await.unwrap();
     // Away when the event comes, and still gets it.
-    broker.consumer(EVENTS.subscription("billing")).await?.close().await?;
-    broker.send(&EVENTS, Message::new("served").with_key("ada").with_header("table", "4")).await?;
+    broker.consumer(EVENTS.subscription("billing")).await.unwrap().close().await.unwrap();
+    broker.send(&EVENTS, Message::new("served").with_key("ada").with_header("table", "4")).await.unwrap();
     let held = next(&mut kitchen, "served").await;
     // As if the process ended here: nothing is settled, closed or said.
     std::mem::forget((held, kitchen, broker));
 
-    let broker = open(&folder.files()).await?;
+    let broker = open(&folder.files()).await;
     for (subscription, attempt) in [("kitchen", 2), ("billing", 1)] {
-        let delivery = next(&mut broker.consumer(EVENTS.subscription(subscription)).await?, "served").await;
+        let delivery =
+            next(&mut broker.consumer(EVENTS.subscription(subscription)).await.unwrap(), "served").await;
         assert_eq!(delivery.attempt(), attempt, "{subscription}");
         assert_eq!(delivery.message().key().and_then(|key| key.as_text()), Some("ada"));
         assert_eq!(delivery.message().headers().text("table"), Some("4"));
-        delivery.ack().await?;
+        delivery.ack().await.unwrap();
     }
-    broker.close().await?;
-    Ok(())
+    broker.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_lost_connection_ends_nothing_and_a_broken_file_stops_nobody() -> anybroker::Result<()> {
+async fn a_retry_that_waits_is_given_back_with_its_count() {
+    let folder = Folder::new("held");
+    let broker = open(&folder.files()).await;
+    let mut orders = broker.consumer(&ORDERS).await.unwrap();
+    broker.send(&ORDERS, Message::new("later")).await.unwrap();
+    next(&mut orders, "later").await.retry(Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(orders.close().await.unwrap().given_back, 1);
+    let again = next(&mut broker.consumer(&ORDERS).await.unwrap(), "later").await;
+    assert_eq!(again.attempt(), 2);
+    again.ack().await.unwrap();
+    broker.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_connection_ends_nothing_and_a_broken_file_stops_nobody() {
     let folder = Folder::new("heal");
     let files = folder.files();
-    let broker = open(&files).await?;
-    let mut orders = broker.consumer(&ORDERS).await?;
-    let mut dead = broker.consumer(ORDERS.dead_letters()).await?;
-    broker.send(&ORDERS, Message::new("first")).await?;
+    let broker = open(&files).await;
+    let mut orders = broker.consumer(&ORDERS).await.unwrap();
+    let mut dead = broker.consumer(ORDERS.dead_letters()).await.unwrap();
+    broker.send(&ORDERS, Message::new("first")).await.unwrap();
     let lost = next(&mut orders, "first").await;
     files.cut();
     lost.lost().await;
     assert_eq!(lost.ack().await.unwrap_err().kind(), ErrorKind::LeaseLost);
     let again = next(&mut orders, "first").await;
     assert_eq!(again.attempt(), 2);
-    again.ack().await?;
+    again.ack().await.unwrap();
 
-    files.put(&Binding::new(ORDERS.clone()), b"no record")?;
-    broker.send(&ORDERS, Message::new("second")).await?;
-    next(&mut orders, "second").await.ack().await?;
-    next(&mut dead, "no record").await.ack().await?;
-    broker.close().await?;
-    Ok(())
+    files.put(&Binding::new(ORDERS.clone()), b"no record").unwrap();
+    broker.send(&ORDERS, Message::new("second")).await.unwrap();
+    next(&mut orders, "second").await.ack().await.unwrap();
+    next(&mut dead, "no record").await.ack().await.unwrap();
+    broker.close().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_files_cannot_keep_is_refused_when_the_channel_opens() -> anybroker::Result<()> {
+async fn what_files_cannot_keep_is_refused_when_the_channel_opens() {
     let folder = Folder::new("refuse");
-    let broker = open(&folder.files()).await?;
+    let broker = open(&folder.files()).await;
     let durable = broker.producer(&Channel::point_to_point("ledger").durable()).await.unwrap_err();
     assert_eq!(durable.kind(), ErrorKind::Unsupported);
     assert!(durable.to_string().starts_with(
@@ -102,12 +116,11 @@ async fn what_files_cannot_keep_is_refused_when_the_channel_opens() -> anybroker
     let ephemeral = broker.consumer(EVENTS.ephemeral()).await.unwrap_err();
     assert_eq!(ephemeral.kind(), ErrorKind::Unsupported);
     assert!(folder.count("") == 0, "a refusal leaves nothing behind");
-    broker.close().await?;
-    Ok(())
+    broker.close().await.unwrap();
 }
 
-async fn open(files: &Files) -> anybroker::Result<Broker> {
-    Broker::builder().adapter("main", files.connect()).open().await
+async fn open(files: &Files) -> Broker {
+    Broker::builder().adapter("main", files.connect()).open().await.unwrap()
 }
 
 async fn next(consumer: &mut Consumer, text: &str) -> Delivery {
