@@ -1,0 +1,2 @@
+use super::check::Check;
+pub(super) const CHECKS: &[Check] = &[];

@@ -1,0 +1,236 @@
+//! What can be wrong with an adapter.
+
+use anybroker::adapter::{Bytes, Headers, Message, MessageId, MessageKey, Start, Text, Timestamp};
+
+/// One thing that an adapter does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    // Sending.
+    /// Carries the message otherwise than it was.
+    Alters(Alteration),
+    /// The third message of each sender is accepted and never sent.
+    LosesOne,
+    /// The third message of each sender is sent twice.
+    DuplicatesOne,
+    /// The second message of a key is overtaken by the third.
+    SwapsTwoOfAKey,
+    /// Takes only the first ten messages of a batch and accepts all.
+    CutsBatches,
+    /// Has no answer for the last message of a batch.
+    ShortConfirm,
+    /// Receipts of a lower level than declared.
+    LowReceipts,
+    /// Counts the payload alone.
+    MeasuresPayloadOnly,
+    /// Accepts, and drops, what nobody listens to.
+    DropsUnheard,
+    /// Refuses what nobody listens to.
+    RefusesUnheard,
+    /// Accepts on a dead connection.
+    AcceptsWhenDead,
+    /// Forgets what has happened to a message when the connection dies.
+    ReportsUnknownAsNotSent,
+    /// Does not send the last messages before a close.
+    CloseDropsSends,
+    // Receiving and settling.
+    /// Acknowledges on receipt.
+    AcksOnReceipt,
+    /// Keeps acknowledgements to itself.
+    AckIsNoOp,
+    /// An acknowledgement settles all deliveries before it.
+    AckIsCumulative,
+    /// A close acknowledges what is unsettled.
+    CloseAcks,
+    /// What is unsettled at a close goes to the end of the queue.
+    CloseRequeues,
+    /// What is released goes to the end of the queue.
+    ReleaseRequeues,
+    /// A release counts as an attempt.
+    ReleaseCounts,
+    /// A retry is an acknowledgement.
+    RetryAcks,
+    /// A retry comes at once.
+    RetryAtOnce,
+    /// Every attempt is the first.
+    AttemptsStuck,
+    /// What is held comes at once.
+    HeldComesAgain,
+    /// What was held cannot be settled.
+    HeldForgetsToken,
+    /// Every settlement succeeds.
+    SettlesAlways,
+    /// Leaves settlements unanswered.
+    SettlesSilently,
+    /// A stop ends settling too.
+    StopEndsSettling,
+    /// Goes on receiving after a stop.
+    IgnoresStop,
+    /// Takes more than asked for.
+    Hoards,
+    /// Hands out more than is there room for.
+    Overfills,
+    /// An undecodable record ends the receiver.
+    UndecodableIsFatal,
+    /// An undecodable record is dropped.
+    UndecodableIsDropped,
+    /// Drops what has no id.
+    DropsForeign,
+    /// Hangs where the connection is dead.
+    HangsWhenDead,
+    // Channels and subscriptions.
+    /// Cuts names short.
+    ShortNames,
+    /// All subscriptions are one.
+    OneSubscription,
+    /// Every consumer of a subscription has one of its own.
+    PrivateSubscriptions,
+    /// Ephemeral subscriptions last.
+    EphemeralLasts,
+    /// A named subscription ends with its consumer.
+    NamedVanishes,
+    /// Subscribes some time after opening.
+    SubscribesLate,
+    /// Starts elsewhere than asked.
+    StartsAt(Start),
+    /// Channels have no order.
+    Unordered,
+    /// Channels have no bound.
+    Unbounded,
+    /// Declaring empties.
+    DeclareEmpties,
+    /// Declaring what is there is a conflict.
+    DeclareOnce,
+    /// Opening makes what is missing.
+    OpensMissing,
+    /// Verifying makes what is missing.
+    VerifyMakes,
+    /// No declaration is a conflict.
+    NeverConflicts,
+    /// Deleting does nothing.
+    DeleteIsNoOp,
+    /// Deleting what is missing is an error.
+    DeleteOnce,
+    // Connections.
+    /// Always healthy.
+    AlwaysHealthy,
+    /// Never healthy.
+    NeverHealthy,
+    /// Closing does nothing.
+    CloseIsNoOp,
+    /// Closing again is an error.
+    CloseOnce,
+    /// Every receiver leaves a task behind.
+    LeaksTasks,
+    /// A closed receiver still takes its share.
+    LeaksReceivers,
+    // Capabilities and replies.
+    /// Opens with more than it declares.
+    Overclaims,
+    /// Declares a capability without the one it builds on.
+    DeclaresInPart,
+    /// Sends replies to any address.
+    AnswersAnybody,
+    /// Two requesters get each other's replies.
+    MixesReplies,
+    /// Hangs on a return address whose owner is gone.
+    HangsOnGoneAddress,
+}
+
+/// What a message loses or gains on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alteration {
+    ForgetsId,
+    ForgetsTime,
+    ForgetsKind,
+    ForgetsType,
+    ForgetsKey,
+    ForgetsCorrelationId,
+    ForgetsReplyTo,
+    ForgetsContentType,
+    ForgetsExpiry,
+    ForgetsHeaders,
+    MakesIds,
+    LowersIds,
+    ReadsKeysAsText,
+    RoundsTimes,
+    ReadsPayloadsAsText,
+    CutsPayloads,
+    EmptyIsAbsent,
+    AbsentIsEmpty,
+    TrimsHeaders,
+    CutsLongHeaders,
+    SortsHeaders,
+    JoinsRepeatedHeaders,
+    EmptyForAbsentHeaders,
+    StripsLineBreaks,
+    EatsReservedHeaders,
+}
+
+impl Alteration {
+    pub fn apply(self, message: &mut Message) {
+        match self {
+            Self::ForgetsId => message.id = None,
+            Self::ForgetsTime => message.time = None,
+            Self::ForgetsKind => message.kind = None,
+            Self::ForgetsType => message.type_name = None,
+            Self::ForgetsKey => message.key = None,
+            Self::ForgetsCorrelationId => message.correlation_id = None,
+            Self::ForgetsReplyTo => message.reply_to = None,
+            Self::ForgetsContentType => message.content_type = None,
+            Self::ForgetsExpiry => message.expires_at = None,
+            Self::ForgetsHeaders => message.headers = Headers::new(),
+            Self::MakesIds => drop(message.id.get_or_insert_with(|| MessageId::from("made up"))),
+            Self::LowersIds => {
+                message.id = message.id.as_ref().map(|id| id.to_text().to_lowercase().into());
+            }
+            Self::ReadsKeysAsText => {
+                message.key = message.key.as_ref().map(|key| {
+                    MessageKey::from(String::from_utf8_lossy(key.as_bytes()).into_owned())
+                });
+            }
+            Self::RoundsTimes => {
+                message.time = message.time.map(|time| Timestamp::from_millis(time.as_millis() / 1000 * 1000));
+            }
+            Self::ReadsPayloadsAsText => {
+                message.payload = message.payload.as_ref().map(|payload| {
+                    String::from_utf8_lossy(payload).into_owned().into()
+                });
+            }
+            Self::CutsPayloads => {
+                message.payload = message.payload.as_ref().map(|p| p.slice(..p.len().min(1000)));
+            }
+            Self::EmptyIsAbsent => message.payload = message.payload.take().filter(|p| !p.is_empty()),
+            Self::AbsentIsEmpty => drop(message.payload.get_or_insert_with(Bytes::new)),
+            Self::TrimsHeaders => headers(message, |name, value| {
+                (name, value.map(|v| Bytes::copy_from_slice(v.trim_ascii())))
+            }),
+            Self::CutsLongHeaders => headers(message, |name, value| {
+                (name, value.map(|v| v.slice(..v.len().min(1000))))
+            }),
+            Self::SortsHeaders => {
+                let mut sorted: Vec<_> = std::mem::take(&mut message.headers).into_iter().collect();
+                sorted.sort();
+                message.headers = sorted.into_iter().collect();
+            }
+            Self::JoinsRepeatedHeaders => {
+                for (name, value) in std::mem::take(&mut message.headers) {
+                    message.headers.set(name, value);
+                }
+            }
+            Self::EmptyForAbsentHeaders => headers(message, |name, value| (name, Some(value.unwrap_or_default()))),
+            Self::StripsLineBreaks => headers(message, |name, value| {
+                let strip = |b: &u8| !matches!(b, b'\r' | b'\n');
+                (name, value.map(|v| v.iter().copied().filter(strip).collect()))
+            }),
+            Self::EatsReservedHeaders => {
+                message.headers.remove("content-type");
+                message.headers.remove("ce_type");
+            }
+        }
+    }
+}
+
+fn headers(message: &mut Message, change: impl Fn(Text, Option<Bytes>) -> (Text, Option<Bytes>)) {
+    let headers = std::mem::take(&mut message.headers);
+    message.headers = headers.into_iter().map(|(name, value)| change(name, value)).collect();
+}

@@ -1,0 +1,191 @@
+//! The broken receiving side.
+
+use crate::adapter::Shared;
+use crate::fault::Fault;
+use anybroker::adapter::{
+    Adapter, Clock, Error, ErrorKind, Events, Extend, Message, Outcome, Receive, Received, Receiver, Result, Room,
+    Scope, SenderOptions, Settle, SystemClock, Target, Token, async_trait,
+};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub struct MutantReceiver {
+    pub inner: Arc<dyn Receiver>,
+    pub adapter: Arc<dyn Adapter>,
+    pub fault: Fault,
+    pub shared: Arc<Shared>,
+    pub channel: String,
+    /// Where what is requeued goes.
+    pub target: Option<Target>,
+    /// What to delete when it closes.
+    pub vanishes: Option<anybroker::adapter::Topology>,
+    pub outstanding: Mutex<Vec<(Token, Option<Message>)>>,
+    pub held: Mutex<HashSet<Token>>,
+}
+
+impl MutantReceiver {
+    async fn forward(&self, token: &Token, outcome: Outcome) -> Result<()> {
+        let mut one = [Settle::new(token.clone(), outcome)];
+        self.inner.settle(&mut one).await;
+        let [Settle { result, .. }] = one;
+        result.unwrap_or(Ok(()))
+    }
+
+    async fn settle_one(&self, token: &Token, outcome: Outcome) -> Result<()> {
+        if matches!(outcome, Outcome::Held { .. }) {
+            self.held.lock().unwrap().insert(token.clone());
+        }
+        let outcome = match (self.fault, outcome) {
+            (Fault::AcksOnReceipt, _) | (Fault::AckIsNoOp, Outcome::Ack) | (Fault::ReleaseCounts, Outcome::Release) => {
+                return Ok(());
+            }
+            (Fault::AckIsCumulative, Outcome::Ack) => return self.settle_up_to(token).await,
+            (Fault::ReleaseRequeues, Outcome::Release) => return self.requeue(token).await,
+            (Fault::RetryAcks, Outcome::Retry { .. }) => Outcome::Ack,
+            (Fault::RetryAtOnce, Outcome::Retry { .. }) => Outcome::Retry { after: Duration::ZERO },
+            (Fault::HeldComesAgain, Outcome::Held { .. }) => Outcome::Retry { after: Duration::ZERO },
+            (Fault::HeldForgetsToken, Outcome::Ack) if self.held.lock().unwrap().contains(token) => {
+                return Err(Error::new(ErrorKind::LeaseLost, "the token is not known"));
+            }
+            (_, outcome) => outcome,
+        };
+        let result = self.forward(token, outcome).await;
+        if !matches!(outcome, Outcome::Held { .. }) {
+            self.outstanding.lock().unwrap().retain(|(other, _)| other != token);
+        }
+        match (self.fault, result) {
+            (Fault::SettlesAlways, _) => Ok(()),
+            (Fault::HangsWhenDead, Err(_)) => std::future::pending().await,
+            (_, result) => result,
+        }
+    }
+
+    async fn settle_up_to(&self, token: &Token) -> Result<()> {
+        let settled: Vec<Token> = {
+            let mut outstanding = self.outstanding.lock().unwrap();
+            let Some(at) = outstanding.iter().position(|(other, _)| other == token) else { return Ok(()) };
+            outstanding.drain(..=at).map(|(token, _)| token).collect()
+        };
+        for token in settled {
+            let _ = self.forward(&token, Outcome::Ack).await;
+        }
+        Ok(())
+    }
+
+    /// Sends the message again, behind all others, and acknowledges the one that was.
+    async fn requeue(&self, token: &Token) -> Result<()> {
+        let message = {
+            let mut outstanding = self.outstanding.lock().unwrap();
+            let at = outstanding.iter().position(|(other, _)| other == token);
+            at.and_then(|at| outstanding.remove(at).1)
+        };
+        let (Some(message), Some(target)) = (message, &self.target) else { return Ok(()) };
+        let clock = SystemClock::new();
+        let options =
+            SenderOptions::new(clock.now() + Duration::from_secs(1), Arc::new(clock), Events::ignored());
+        let mut sender = self.adapter.open_sender(target, &options).await?.handle;
+        sender.send_batch(&[message]).await?.await;
+        self.forward(token, Outcome::Ack).await
+    }
+
+    fn tokens(&self) -> Vec<Token> {
+        self.outstanding.lock().unwrap().iter().map(|(token, _)| token.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl Receiver for MutantReceiver {
+    async fn receive_batch(&self, room: Room, into: &mut Vec<Received>) -> Result<Receive> {
+        if self.fault == Fault::LeaksTasks {
+            tokio::spawn(std::future::pending::<()>());
+        }
+        let mut batch = Vec::new();
+        let asked = match self.fault {
+            Fault::Hoards | Fault::Overfills => Room::new(1000, room.bytes),
+            _ => room,
+        };
+        let ended = match self.inner.receive_batch(asked, &mut batch).await {
+            Err(_) if self.fault == Fault::HangsWhenDead => std::future::pending().await,
+            ended => ended?,
+        };
+        for mut received in batch {
+            let token = received.token.clone();
+            match (self.fault, &received.content) {
+                (Fault::AcksOnReceipt, _) => self.forward(&token, Outcome::Ack).await?,
+                (Fault::AttemptsStuck, _) => received.attempt = received.attempt.map(|_| 1),
+                (Fault::UndecodableIsFatal, Err(undecodable)) => return Err(undecodable.error.duplicate()),
+                (Fault::UndecodableIsDropped, Err(_)) => {
+                    self.forward(&token, Outcome::Ack).await?;
+                    continue;
+                }
+                (Fault::DropsForeign, Ok(message)) if message.id.is_none() => {
+                    self.forward(&token, Outcome::Ack).await?;
+                    continue;
+                }
+                // What there is no room for stays with this receiver, and comes to nobody.
+                (Fault::Hoards, _) if into.len() >= room.messages => continue,
+                _ => {}
+            }
+            self.outstanding.lock().unwrap().push((token, received.content.as_ref().ok().cloned()));
+            into.push(received);
+        }
+        if into.is_empty() && ended == Receive::More {
+            return self.receive_batch(room, into).await;
+        }
+        Ok(ended)
+    }
+
+    async fn settle(&self, batch: &mut [Settle]) {
+        for settle in batch {
+            let result = self.settle_one(&settle.token, settle.outcome).await;
+            settle.result = (self.fault != Fault::SettlesSilently).then_some(result);
+        }
+    }
+
+    async fn extend(&self, batch: &mut [Extend]) {
+        self.inner.extend(batch).await;
+    }
+
+    async fn stop(&self) -> Result<()> {
+        match self.fault {
+            Fault::IgnoresStop => Ok(()),
+            Fault::StopEndsSettling => {
+                self.inner.stop().await?;
+                self.inner.close().await
+            }
+            _ => self.inner.stop().await,
+        }
+    }
+
+    async fn release(&self, scope: Scope) -> Result<()> {
+        self.inner.release(scope).await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.shared.unheard(&self.channel);
+        match self.fault {
+            Fault::CloseAcks => {
+                for token in self.tokens() {
+                    self.forward(&token, Outcome::Ack).await?;
+                }
+            }
+            Fault::CloseRequeues => {
+                for token in self.tokens() {
+                    self.requeue(&token).await?;
+                }
+            }
+            Fault::LeaksReceivers => {
+                self.shared.leaked.lock().unwrap().push(Arc::clone(&self.inner));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let closed = self.inner.close().await;
+        if let Some(topology) = &self.vanishes {
+            self.adapter.delete(topology).await?;
+            self.adapter.declare(topology, anybroker::adapter::Declare::IfMissing).await?;
+        }
+        closed
+    }
+}
