@@ -2,168 +2,198 @@
 
 use anybroker::adapter::{Bytes, Headers, Message, MessageId, MessageKey, Start, Text, Timestamp};
 
-/// One thing that an adapter does wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    // Sending.
-    /// Carries the message otherwise than it was.
-    Alters(Alteration),
-    /// The third message of each sender is accepted and never sent.
-    LosesOne,
-    /// The third message of each sender is sent twice.
-    DuplicatesOne,
-    /// The second message of a key is overtaken by the third.
-    SwapsTwoOfAKey,
-    /// Takes only the first ten messages of a batch and accepts all.
-    CutsBatches,
-    /// Has no answer for the last message of a batch.
-    ShortConfirm,
-    /// Receipts of a lower level than declared.
-    LowReceipts,
-    /// Counts the payload alone.
-    MeasuresPayloadOnly,
-    /// Accepts, and drops, what nobody listens to.
-    DropsUnheard,
-    /// Refuses what nobody listens to.
-    RefusesUnheard,
-    /// Accepts on a dead connection.
-    AcceptsWhenDead,
-    /// Forgets what has happened to a message when the connection dies.
-    ReportsUnknownAsNotSent,
-    /// Does not send the last messages before a close.
-    CloseDropsSends,
-    // Receiving and settling.
-    /// Acknowledges on receipt.
-    AcksOnReceipt,
-    /// Keeps acknowledgements to itself.
-    AckIsNoOp,
-    /// An acknowledgement settles all deliveries before it.
-    AckIsCumulative,
-    /// A close acknowledges what is unsettled.
-    CloseAcks,
-    /// What is unsettled at a close goes to the end of the queue.
-    CloseRequeues,
-    /// What is released goes to the end of the queue.
-    ReleaseRequeues,
-    /// A release counts as an attempt.
-    ReleaseCounts,
-    /// A retry is an acknowledgement.
-    RetryAcks,
-    /// A retry comes at once.
-    RetryAtOnce,
-    /// Every attempt is the first.
-    AttemptsStuck,
-    /// What is held comes at once.
-    HeldComesAgain,
-    /// What was held cannot be settled.
-    HeldForgetsToken,
-    /// Every settlement succeeds.
-    SettlesAlways,
-    /// Leaves settlements unanswered.
-    SettlesSilently,
-    /// A stop ends settling too.
-    StopEndsSettling,
-    /// Goes on receiving after a stop.
-    IgnoresStop,
-    /// Takes more than asked for.
-    Hoards,
-    /// Hands out more than is there room for.
-    Overfills,
-    /// An undecodable record ends the receiver.
-    UndecodableIsFatal,
-    /// An undecodable record is dropped.
-    UndecodableIsDropped,
-    /// Drops what has no id.
-    DropsForeign,
-    /// Hangs where the connection is dead.
-    HangsWhenDead,
-    // Channels and subscriptions.
-    /// Cuts names short.
-    ShortNames,
-    /// All subscriptions are one.
-    OneSubscription,
-    /// Every consumer of a subscription has one of its own.
-    PrivateSubscriptions,
-    /// Ephemeral subscriptions last.
-    EphemeralLasts,
-    /// A named subscription ends with its consumer.
-    NamedVanishes,
-    /// Subscribes some time after opening.
-    SubscribesLate,
-    /// Starts elsewhere than asked.
-    StartsAt(Start),
-    /// Channels have no order.
-    Unordered,
-    /// Channels have no bound.
-    Unbounded,
-    /// Declaring empties.
-    DeclareEmpties,
-    /// Declaring what is there is a conflict.
-    DeclareOnce,
-    /// Opening makes what is missing.
-    OpensMissing,
-    /// Verifying makes what is missing.
-    VerifyMakes,
-    /// No declaration is a conflict.
-    NeverConflicts,
-    /// Deleting does nothing.
-    DeleteIsNoOp,
-    /// Deleting what is missing is an error.
-    DeleteOnce,
-    // Connections.
-    /// Always healthy.
-    AlwaysHealthy,
-    /// Never healthy.
-    NeverHealthy,
-    /// Closing does nothing.
-    CloseIsNoOp,
-    /// Closing again is an error.
-    CloseOnce,
-    /// Every receiver leaves a task behind.
-    LeaksTasks,
-    /// A closed receiver still takes its share.
-    LeaksReceivers,
-    // Capabilities and replies.
-    /// Opens with more than it declares.
-    Overclaims,
-    /// Declares a capability without the one it builds on.
-    DeclaresInPart,
-    /// Sends replies to any address.
-    AnswersAnybody,
-    /// Two requesters get each other's replies.
-    MixesReplies,
-    /// Hangs on a return address whose owner is gone.
-    HangsOnGoneAddress,
+/// An enum that can list its plain variants.
+macro_rules! enumerated {
+    (
+        $(#[$doc:meta])* pub enum $name:ident { $($(#[$of:meta])* $variant:ident,)* }
+        with { $($(#[$with:meta])* $more:ident($of_type:ty),)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$of])* $variant,)* $($(#[$with])* $more($of_type),)* }
+
+        impl $name {
+            const PLAIN: &[Self] = &[$(Self::$variant),*];
+        }
+    };
 }
 
-/// What a message loses or gains on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alteration {
-    ForgetsId,
-    ForgetsTime,
-    ForgetsKind,
-    ForgetsType,
-    ForgetsKey,
-    ForgetsCorrelationId,
-    ForgetsReplyTo,
-    ForgetsContentType,
-    ForgetsExpiry,
-    ForgetsHeaders,
-    MakesIds,
-    LowersIds,
-    ReadsKeysAsText,
-    RoundsTimes,
-    ReadsPayloadsAsText,
-    CutsPayloads,
-    EmptyIsAbsent,
-    AbsentIsEmpty,
-    TrimsHeaders,
-    CutsLongHeaders,
-    SortsHeaders,
-    JoinsRepeatedHeaders,
-    EmptyForAbsentHeaders,
-    StripsLineBreaks,
-    EatsReservedHeaders,
+enumerated! {
+    /// One thing that an adapter does wrong.
+    pub enum Fault {
+        // Sending.
+        /// The third message of each sender is accepted and never sent.
+        LosesOne,
+        /// The third message of each sender is sent twice.
+        DuplicatesOne,
+        /// The second message of a key is overtaken by the third.
+        SwapsTwoOfAKey,
+        /// Takes only the first ten messages of a batch and accepts all.
+        CutsBatches,
+        /// Has no answer for the last message of a batch.
+        ShortConfirm,
+        /// Receipts of a lower level than declared.
+        LowReceipts,
+        /// Counts the payload alone.
+        MeasuresPayloadOnly,
+        /// Accepts, and drops, what nobody listens to.
+        DropsUnheard,
+        /// Refuses what nobody listens to.
+        RefusesUnheard,
+        /// Accepts on a dead connection.
+        AcceptsWhenDead,
+        /// Forgets what has happened to a message when the connection dies.
+        ReportsUnknownAsNotSent,
+        /// Does not send the last messages before a close.
+        CloseDropsSends,
+        // Receiving and settling.
+        /// Acknowledges on receipt.
+        AcksOnReceipt,
+        /// Keeps acknowledgements to itself.
+        AckIsNoOp,
+        /// An acknowledgement settles all deliveries before it.
+        AckIsCumulative,
+        /// A close acknowledges what is unsettled.
+        CloseAcks,
+        /// What is unsettled at a close goes to the end of the queue.
+        CloseRequeues,
+        /// What is released goes to the end of the queue.
+        ReleaseRequeues,
+        /// A release counts as an attempt.
+        ReleaseCounts,
+        /// A retry is an acknowledgement.
+        RetryAcks,
+        /// A retry comes at once.
+        RetryAtOnce,
+        /// Every attempt is the first.
+        AttemptsStuck,
+        /// What is held comes at once.
+        HeldComesAgain,
+        /// What was held cannot be settled.
+        HeldForgetsToken,
+        /// Every settlement succeeds.
+        SettlesAlways,
+        /// Leaves settlements unanswered.
+        SettlesSilently,
+        /// A stop ends settling too.
+        StopEndsSettling,
+        /// Goes on receiving after a stop.
+        IgnoresStop,
+        /// Takes more than asked for.
+        Hoards,
+        /// Hands out more than is there room for.
+        Overfills,
+        /// An undecodable record ends the receiver.
+        UndecodableIsFatal,
+        /// An undecodable record is dropped.
+        UndecodableIsDropped,
+        /// Drops what has no id.
+        DropsForeign,
+        /// Hangs where the connection is dead.
+        HangsWhenDead,
+        // Channels and subscriptions.
+        /// Cuts names short.
+        ShortNames,
+        /// All subscriptions are one.
+        OneSubscription,
+        /// Every consumer of a subscription has one of its own.
+        PrivateSubscriptions,
+        /// Ephemeral subscriptions last.
+        EphemeralLasts,
+        /// A named subscription ends with its consumer.
+        NamedVanishes,
+        /// Subscribes some time after opening.
+        SubscribesLate,
+        /// Channels have no order.
+        Unordered,
+        /// Channels have no bound.
+        Unbounded,
+        /// Declaring empties.
+        DeclareEmpties,
+        /// Declaring what is there is a conflict.
+        DeclareOnce,
+        /// Opening makes what is missing.
+        OpensMissing,
+        /// Verifying makes what is missing.
+        VerifyMakes,
+        /// No declaration is a conflict.
+        NeverConflicts,
+        /// Deleting does nothing.
+        DeleteIsNoOp,
+        /// Deleting what is missing is an error.
+        DeleteOnce,
+        // Connections.
+        /// Always healthy.
+        AlwaysHealthy,
+        /// Never healthy.
+        NeverHealthy,
+        /// Closing does nothing.
+        CloseIsNoOp,
+        /// Closing again is an error.
+        CloseOnce,
+        /// Every receiver leaves a task behind.
+        LeaksTasks,
+        /// A closed receiver still takes its share.
+        LeaksReceivers,
+        // Capabilities and replies.
+        /// Opens with more than it declares.
+        Overclaims,
+        /// Declares a capability without the one it builds on.
+        DeclaresInPart,
+        /// Sends replies to any address.
+        AnswersAnybody,
+        /// Two requesters get each other's replies.
+        MixesReplies,
+        /// Hangs on a return address whose owner is gone.
+        HangsOnGoneAddress,
+    }
+    with {
+        /// Carries the message otherwise than it was.
+        Alters(Alteration),
+        /// Starts elsewhere than asked.
+        StartsAt(Start),
+    }
+}
+
+enumerated! {
+    /// What a message loses or gains on its way.
+    pub enum Alteration {
+        ForgetsId,
+        ForgetsTime,
+        ForgetsKind,
+        ForgetsType,
+        ForgetsKey,
+        ForgetsCorrelationId,
+        ForgetsReplyTo,
+        ForgetsContentType,
+        ForgetsExpiry,
+        ForgetsHeaders,
+        MakesIds,
+        LowersIds,
+        ReadsKeysAsText,
+        RoundsTimes,
+        ReadsPayloadsAsText,
+        CutsPayloads,
+        EmptyIsAbsent,
+        AbsentIsEmpty,
+        TrimsHeaders,
+        CutsLongHeaders,
+        SortsHeaders,
+        JoinsRepeatedHeaders,
+        EmptyForAbsentHeaders,
+        StripsLineBreaks,
+        EatsReservedHeaders,
+    }
+    with {}
+}
+
+impl Fault {
+    /// Every fault there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let alterations = Alteration::PLAIN.iter().map(|alteration| Self::Alters(*alteration));
+        let starts = [Self::StartsAt(Start::Earliest), Self::StartsAt(Start::Latest)];
+        Self::PLAIN.iter().copied().chain(alterations).chain(starts)
+    }
 }
 
 impl Alteration {

@@ -53,8 +53,7 @@ fn kill(check: &'static Check, fault: Fault) -> Result<(), Failed> {
 fn complete() -> Result<(), Failed> {
     let harmless: Vec<_> = checks().iter().map(|check| check.name).filter(|name| table::faults(name).is_empty()).collect();
     let unknown: Vec<_> = table::names().filter(|name| checks().iter().all(|check| check.name != *name)).collect();
-    let unseen: Vec<_> = Fault::ALL
-        .iter()
+    let unseen: Vec<_> = Fault::all()
         .filter(|fault| checks().iter().all(|check| !table::faults(check.name).contains(fault)))
         .collect();
     match harmless.is_empty() && unknown.is_empty() && unseen.is_empty() {

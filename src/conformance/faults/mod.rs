@@ -57,7 +57,9 @@ impl Faults {
     pub fn over_mortal(&self, adapter: Arc<dyn Adapter>) -> (Arc<dyn Adapter>, BoxFuture<'static, ()>) {
         let line = self.line();
         let switches = self.0.clone();
-        let kill = async move { switches.send_modify(|state| drop(state.killed.insert(line))) };
+        let kill = async move {
+            switches.send_if_modified(|state| state.killed.insert(line));
+        };
         (Arc::new(Faulty::new(adapter, self.clone(), line)), Box::pin(kill))
     }
 
@@ -106,7 +108,7 @@ impl Faults {
 
     /// This message arrives as a record that cannot be translated.
     pub fn garble(&self, id: impl Into<MessageId>) {
-        self.0.send_modify(|state| drop(state.garbled.insert(id.into())));
+        self.0.send_if_modified(|state| state.garbled.insert(id.into()));
     }
 
     /// Tells every open receiver that its scopes go after that time. They go once released, and are lost when the time is over.
@@ -124,7 +126,7 @@ impl Faults {
 
     /// The adapter does not have that capability any more.
     pub fn without(&self, capability: Capability) {
-        self.0.send_modify(|state| drop(state.without.insert(capability)));
+        self.0.send_if_modified(|state| state.without.insert(capability));
     }
 
     fn line(&self) -> u64 {
