@@ -1,0 +1,38 @@
+use anybroker_contract::{Event, Events};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// What is to be done once the lock is free: a woken task or a reported event may come straight back for it.
+#[derive(Default)]
+pub(crate) struct After {
+    // Nearly always there is one task to wake, and waking it allocates nothing.
+    first: Option<Waker>,
+    more: Vec<Waker>,
+    events: Vec<(Events, Event)>,
+}
+
+impl After {
+    pub(crate) fn wake(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.more.push(waker);
+        }
+    }
+
+    pub(crate) fn report(&mut self, to: &Events, event: Event) {
+        self.events.push((to.clone(), event));
+    }
+
+    pub(crate) fn run(self) {
+        for (events, event) in self.events {
+            events.report(event);
+        }
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+}
+
+/// Locks. Every change leaves the state whole before it can panic, so a poisoned lock is as good as any.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
