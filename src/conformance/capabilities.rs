@@ -17,7 +17,7 @@ async fn every_declared_one_is_exercised(lab: Lab) -> Checked {
         .filter(|capability| declared.has(*capability))
         .filter(|capability| {
             !checks().iter().any(|check| {
-                check.needs.contains(capability) && check.obstacle(declared, lab.fixture()).is_none()
+                check.exercises.contains(capability) && check.obstacle(declared, lab.fixture()).is_none()
             })
         })
         .map(Capability::as_str)

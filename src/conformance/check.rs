@@ -13,8 +13,10 @@ use std::sync::{Arc, LazyLock};
 pub struct Check {
     /// What it is called, such as `order/per-key-competing`.
     pub name: &'static str,
-    /// The capabilities without which it is skipped. It exercises each of them.
+    /// The capabilities without which it is skipped.
     pub needs: &'static [Capability],
+    /// The capabilities that it puts to the test where the adapter declares them: those it needs, and those that the portable layer makes up for.
+    pub exercises: &'static [Capability],
     /// The hooks of the fixture without which it is skipped.
     pub hooks: &'static [Hook],
     /// Whether it is new in this minor release: reported, and not yet held against an adapter.
@@ -29,20 +31,35 @@ impl Check {
         Self {
             name,
             needs: &[],
+            exercises: &[],
             hooks: &[],
             advisory: false,
             experiment,
         }
     }
 
+    /// Needs these, and so exercises them.
     pub(super) const fn needs(mut self, needs: &'static [Capability]) -> Self {
         self.needs = needs;
+        self.exercises = needs;
+        self
+    }
+
+    /// Exercises these, whether it needs them or not.
+    pub(super) const fn exercises(mut self, exercises: &'static [Capability]) -> Self {
+        self.exercises = exercises;
         self
     }
 
     pub(super) const fn hooks(mut self, hooks: &'static [Hook]) -> Self {
         self.hooks = hooks;
         self
+    }
+
+    /// Whether it disturbs whatever else uses the broker, so that it has to run alone.
+    #[must_use]
+    pub fn disturbs(&self) -> bool {
+        self.hooks.iter().any(|hook| matches!(hook, Hook::Restart | Hook::Cut | Hook::Stall))
     }
 
     /// Why it would be skipped with an adapter of those capabilities, before anything runs.

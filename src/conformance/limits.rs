@@ -13,7 +13,6 @@ pub(super) const CHECKS: &[Check] = &[
     check!("limits/whole-batches", whole_batches),
     check!("limits/no-more-than-asked-for", no_more_than_asked_for),
     check!("limits/bounded", bounded).needs(&[Capability::Bounded]),
-    check!("limits/broker-expiry", broker_expiry).needs(&[Capability::Expiry]),
 ];
 
 async fn measure_counts_every_field(lab: Lab) -> Checked {
@@ -103,25 +102,5 @@ async fn bounded(lab: Lab) -> Checked {
     arrives(&mut inlet, &all).await?;
     let sent = lab.within("the waiting sends", &mut sending).await?;
     sent.map_err(|e| format!("the sending task broke: {e}"))??;
-    link.close().await
-}
-
-async fn broker_expiry(lab: Lab) -> Checked {
-    let link = lab.connect().await?;
-    let route = lasting_with(&lab, |channel| channel)?;
-    link.declare(&route.topology()).await?;
-    let mut outlet = link.outlet(route.target()).await?;
-    let now = lab.clock().wall();
-    let soon = lab.timing().quiet / 2;
-    let [first, expiring, third, late]: [Message; 4] =
-        ["first", "expiring", "third", "expires late"].map(|id| Message::new(id).with_id(id));
-    let late = late.with_expiry(now.after(Duration::from_secs(3600)));
-    outlet
-        .send(&[first.clone(), expiring.with_expiry(now.after(soon)), third.clone(), late.clone()])
-        .await?;
-    let passed = now.after(lab.timing().quiet);
-    lab.until("the expiry", || lab.clock().wall() > passed).await?;
-    let mut inlet = link.inlet(route.source()).await?;
-    arrives(&mut inlet, &[first, third, late]).await?;
     link.close().await
 }

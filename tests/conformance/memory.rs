@@ -1,27 +1,24 @@
 //! The memory adapter, behind a network that fails on command.
 
-use anybroker::adapter::{Adapter, Binding, BoxFuture, Bytes, Connection, Message, Result, SenderOptions, SystemClock};
-use anybroker::adapter::{Events, Target, async_trait};
+use anybroker::adapter::{Adapter, Binding, BoxFuture, Bytes, Clock, Message, Result, SystemClock, async_trait};
 use anybroker::conformance::{Faults, Fixture, Hook};
-use std::sync::Arc;
+use anybroker::memory::{Config, MemoryBroker};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// One memory broker of its own, and connections to it.
-pub struct Memory {
-    broker: String,
+/// A memory broker of its own, and connections to it.
+pub(crate) struct Memory {
+    broker: MemoryBroker,
+    /// The broker whose deliveries are leased.
+    leased: OnceLock<MemoryBroker>,
     faults: Faults,
 }
 
 impl Memory {
-    pub fn new(broker: impl Into<String>) -> Self {
-        Self { broker: broker.into(), faults: Faults::new() }
-    }
-
-    fn open(&self, query: &[(&str, String)]) -> Result<Arc<dyn Adapter>> {
-        let mut connection = Connection::new("memory", Arc::new(SystemClock::new()));
-        connection.path = self.broker.clone();
-        connection.query = query.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        anybroker::memory::open(&connection)
+    pub(crate) fn new() -> Self {
+        let mut config = Config::default();
+        config.max_message = 1 << 20;
+        Self { broker: MemoryBroker::with_config(config, clock()), leased: OnceLock::new(), faults: Faults::new() }
     }
 }
 
@@ -32,25 +29,22 @@ impl Fixture for Memory {
     }
 
     async fn adapter(&self) -> Result<Arc<dyn Adapter>> {
-        Ok(self.faults.over(self.open(&[])?))
-    }
-
-    fn url(&self) -> Option<String> {
-        Some(format!("memory://{}", self.broker))
+        Ok(self.faults.over(self.broker.adapter()))
     }
 
     fn hooks(&self) -> &[Hook] {
-        &[Hook::Restart, Hook::Cut, Hook::Stall, Hook::Kill, Hook::Lease, Hook::Foreign]
+        &[Hook::Restart, Hook::Cut, Hook::Stall, Hook::Kill, Hook::Lease, Hook::Foreign, Hook::Undecodable]
     }
 
     async fn restart(&self) -> Result<()> {
-        self.faults.down();
-        self.faults.up();
+        self.broker.refuse_connections(true);
+        self.broker.restart();
+        self.broker.refuse_connections(false);
         Ok(())
     }
 
     async fn cut(&self) -> Result<()> {
-        self.faults.cut();
+        self.broker.disconnect();
         Ok(())
     }
 
@@ -65,20 +59,29 @@ impl Fixture for Memory {
     }
 
     async fn mortal(&self) -> Result<(Arc<dyn Adapter>, BoxFuture<'static, ()>)> {
-        Ok(self.faults.over_mortal(self.open(&[])?))
+        Ok(self.faults.over_mortal(self.broker.adapter()))
     }
 
     async fn leased(&self, lease: Duration) -> Result<Arc<dyn Adapter>> {
-        self.open(&[("lease", format!("{}ms", lease.as_millis()))])
+        let with_lease = || {
+            let mut config = Config::default();
+            config.lease = Some(lease);
+            MemoryBroker::with_config(config, clock())
+        };
+        Ok(self.leased.get_or_init(with_lease).adapter())
     }
 
     async fn send_foreign(&self, to: &Binding, payload: Bytes) -> Result<()> {
-        let adapter = self.open(&[])?;
-        let clock = Arc::new(SystemClock::new());
-        let deadline = anybroker::adapter::Clock::now(&*clock) + Duration::from_secs(10);
-        let options = SenderOptions::new(deadline, clock, Events::ignored());
-        let mut sender = adapter.open_sender(&Target::Channel(Arc::new(to.clone())), &options).await?.handle;
-        sender.send_batch(&[Message::new(payload)]).await?.await.into_results(1).remove(0)?;
-        adapter.close().await
+        self.broker.publish(to.native_name(), Message::new(payload))
     }
+
+    async fn send_undecodable(&self, to: &Binding) -> Result<Bytes> {
+        let raw = Bytes::from_static(b"\xff no message of ours \xfe");
+        self.broker.publish_undecodable(to.native_name(), raw.clone())?;
+        Ok(raw)
+    }
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }

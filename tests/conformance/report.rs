@@ -7,16 +7,16 @@ use std::sync::{Mutex, PoisonError};
 
 /// The verdicts of a run, by adapter and check.
 #[derive(Default)]
-pub struct Report(Mutex<BTreeMap<String, BTreeMap<&'static str, Verdict>>>);
+pub(crate) struct Report(Mutex<BTreeMap<String, BTreeMap<&'static str, Verdict>>>);
 
 impl Report {
-    pub fn note(&self, fixture: &str, check: &'static str, verdict: Verdict) {
+    pub(crate) fn note(&self, fixture: &str, check: &'static str, verdict: Verdict) {
         let mut verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         verdicts.entry(fixture.to_owned()).or_default().insert(check, verdict);
     }
 
     /// One line per adapter, with what was skipped and why; the matrix too when it is asked for.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         for (fixture, verdicts) in &*verdicts {

@@ -15,28 +15,28 @@ use std::time::Duration;
 
 /// What all connections of one mutant share.
 #[derive(Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     heard: Mutex<HashMap<String, usize>>,
     declared: Mutex<HashSet<String>>,
     deleted: Mutex<HashSet<String>>,
     opened: AtomicUsize,
     latest_address: Mutex<Option<Text>>,
-    pub leaked: Mutex<Vec<Arc<dyn Receiver>>>,
+    pub(crate) leaked: Mutex<Vec<Arc<dyn Receiver>>>,
 }
 
 impl Shared {
-    pub fn is_heard(&self, channel: &str) -> bool {
+    pub(crate) fn is_heard(&self, channel: &str) -> bool {
         self.heard.lock().unwrap().get(channel).is_some_and(|count| *count > 0)
     }
 
-    pub fn unheard(&self, channel: &str) {
+    pub(crate) fn unheard(&self, channel: &str) {
         if let Some(count) = self.heard.lock().unwrap().get_mut(channel) {
             *count -= 1;
         }
     }
 }
 
-pub struct Mutant {
+pub(crate) struct Mutant {
     inner: Arc<dyn Adapter>,
     fault: Fault,
     shared: Arc<Shared>,
@@ -50,7 +50,7 @@ impl std::fmt::Debug for Mutant {
 }
 
 impl Mutant {
-    pub fn new(inner: Arc<dyn Adapter>, fault: Fault, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Adapter>, fault: Fault, shared: Arc<Shared>) -> Self {
         Self { inner, fault, shared, is_closed: AtomicBool::new(false) }
     }
 

@@ -5,12 +5,12 @@ use anybroker::adapter::{Bytes, Headers, Message, MessageId, MessageKey, Start, 
 /// An enum that can list its plain variants.
 macro_rules! enumerated {
     (
-        $(#[$doc:meta])* pub enum $name:ident { $($(#[$of:meta])* $variant:ident,)* }
+        $(#[$doc:meta])* pub(crate) enum $name:ident { $($(#[$of:meta])* $variant:ident,)* }
         with { $($(#[$with:meta])* $more:ident($of_type:ty),)* }
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$of])* $variant,)* $($(#[$with])* $more($of_type),)* }
+        pub(crate) enum $name { $($(#[$of])* $variant,)* $($(#[$with])* $more($of_type),)* }
 
         impl $name {
             const PLAIN: &[Self] = &[$(Self::$variant),*];
@@ -20,7 +20,7 @@ macro_rules! enumerated {
 
 enumerated! {
     /// One thing that an adapter does wrong.
-    pub enum Fault {
+    pub(crate) enum Fault {
         // Sending.
         /// The third message of each sender is accepted and never sent.
         LosesOne,
@@ -157,7 +157,7 @@ enumerated! {
 
 enumerated! {
     /// What a message loses or gains on its way.
-    pub enum Alteration {
+    pub(crate) enum Alteration {
         ForgetsId,
         ForgetsTime,
         ForgetsKind,
@@ -189,7 +189,7 @@ enumerated! {
 
 impl Fault {
     /// Every fault there is.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         let alterations = Alteration::PLAIN.iter().map(|alteration| Self::Alters(*alteration));
         let starts = [Self::StartsAt(Start::Earliest), Self::StartsAt(Start::Latest)];
         Self::PLAIN.iter().copied().chain(alterations).chain(starts)
@@ -197,7 +197,7 @@ impl Fault {
 }
 
 impl Alteration {
-    pub fn apply(self, message: &mut Message) {
+    pub(crate) fn apply(self, message: &mut Message) {
         match self {
             Self::ForgetsId => message.id = None,
             Self::ForgetsTime => message.time = None,

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn kill(check: &'static Check, fault: Fault) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let fixture = Mutated {
-        memory: Memory::new(format!("{} {fault:?}", check.name)),
+        memory: Memory::new(),
         fault,
         shared: Arc::default(),
     };

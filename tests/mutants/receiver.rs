@@ -10,18 +10,18 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub struct MutantReceiver {
-    pub inner: Arc<dyn Receiver>,
-    pub adapter: Arc<dyn Adapter>,
-    pub fault: Fault,
-    pub shared: Arc<Shared>,
-    pub channel: String,
+pub(crate) struct MutantReceiver {
+    pub(crate) inner: Arc<dyn Receiver>,
+    pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) fault: Fault,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) channel: String,
     /// Where what is requeued goes.
-    pub target: Option<Target>,
+    pub(crate) target: Option<Target>,
     /// What to delete when it closes.
-    pub vanishes: Option<anybroker::adapter::Topology>,
-    pub outstanding: Mutex<Vec<(Token, Option<Message>)>>,
-    pub held: Mutex<HashSet<Token>>,
+    pub(crate) vanishes: Option<anybroker::adapter::Topology>,
+    pub(crate) outstanding: Mutex<Vec<(Token, Option<Message>)>>,
+    pub(crate) held: Mutex<HashSet<Token>>,
 }
 
 impl MutantReceiver {

@@ -8,18 +8,18 @@ use anybroker::adapter::{
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub struct MutantSender {
-    pub inner: Box<dyn Sender>,
-    pub fault: Fault,
-    pub shared: Arc<Shared>,
-    pub channel: String,
+pub(crate) struct MutantSender {
+    pub(crate) inner: Box<dyn Sender>,
+    pub(crate) fault: Fault,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) channel: String,
     sent: usize,
     of_key: HashMap<MessageKey, usize>,
     overtaken: Option<Message>,
 }
 
 impl MutantSender {
-    pub fn new(inner: Box<dyn Sender>, fault: Fault, shared: Arc<Shared>, channel: String) -> Self {
+    pub(crate) fn new(inner: Box<dyn Sender>, fault: Fault, shared: Arc<Shared>, channel: String) -> Self {
         Self { inner, fault, shared, channel, sent: 0, of_key: HashMap::new(), overtaken: None }
     }
 

@@ -5,12 +5,12 @@ use crate::fault::Fault::{self, *};
 use anybroker::adapter::Start;
 
 /// The faults that the check has to find.
-pub fn faults(check: &str) -> &'static [Fault] {
+pub(crate) fn faults(check: &str) -> &'static [Fault] {
     TABLE.iter().find(|(name, _)| *name == check).map_or(&[], |(_, faults)| *faults)
 }
 
 /// All checks of the table.
-pub fn names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(name, _)| *name)
 }
 
@@ -74,7 +74,6 @@ const TABLE: &[(&str, &[Fault])] = &[
     ("limits/whole-batches", &[CutsBatches, ShortConfirm]),
     ("limits/no-more-than-asked-for", &[Overfills, Hoards]),
     ("limits/bounded", &[Unbounded]),
-    ("limits/broker-expiry", &[Alters(ForgetsExpiry)]),
     ("lifecycle/health", &[AlwaysHealthy, NeverHealthy]),
     ("lifecycle/close-is-idempotent", &[CloseOnce]),
     ("lifecycle/use-after-close", &[CloseIsNoOp]),
