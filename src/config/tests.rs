@@ -1,5 +1,6 @@
 //! What documents become, and what is refused once brokers and channels meet.
 
+use super::resolve::Resolved;
 use super::*;
 
 use anybroker_contract::{

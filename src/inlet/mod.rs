@@ -9,6 +9,8 @@ mod driver;
 mod lanes;
 mod parcel;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use parcel::Parcel;
 

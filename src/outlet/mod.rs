@@ -7,6 +7,8 @@
 mod driver;
 mod lanes;
 mod state;
+#[cfg(test)]
+mod tests;
 mod ticket;
 
 pub(crate) use ticket::Answers;
