@@ -37,7 +37,7 @@ async fn cut_ends_every_handle(lab: Lab) -> Checked {
         ),
     }
     // One attempt at a new connection is all it takes.
-    let mut again = link.inlet(route.source()).await?;
+    let mut again = link.receiver(route.source()).await?;
     let delivery = again.next().await?;
     again.ack(&delivery).await?;
     link.close().await
@@ -49,12 +49,12 @@ async fn cut_answers_every_send(lab: Lab) -> Checked {
     let route = lasting(&lab)?;
     link.declare(&route.topology()).await?;
     let history = History::new();
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     let sending = {
         let history = history.clone();
         tokio::spawn(async move {
             for batch in messages("p", &[], COUNT).chunks(5) {
-                outlet.send_noting(&history, "p", batch).await?;
+                outlet.try_send_noting(&history, "p", batch).await?;
                 tokio::task::yield_now().await;
             }
             Checked::Ok(())
@@ -65,7 +65,7 @@ async fn cut_answers_every_send(lab: Lab) -> Checked {
     let sent = lab.within("sends whose connection is cut to end", sending).await?;
     sent.map_err(|e| format!("the sending task broke: {e}"))??;
     let next = lab.connect().await?;
-    let mut inlet = next.inlet(route.source()).await?;
+    let mut inlet = next.receiver(route.source()).await?;
     let done = || history.is_complete(&["the channel"]);
     inlet.drain(&history, "the channel", "c", done).await?;
     history.exact_copies(&["the channel"])?;
@@ -91,11 +91,11 @@ async fn killed_client(lab: Lab) -> Checked {
     let route = lasting(&lab)?;
     let link = lab.connect().await?;
     link.declare(&route.topology()).await?;
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     outlet.send(&messages("p", &[], 8)).await?;
     let (adapter, kill) = lab.fixture().mortal().await?;
     let doomed = lab.link(adapter);
-    let mut inlet = doomed.inlet(route.source()).await?;
+    let mut inlet = doomed.receiver(route.source()).await?;
     let held = inlet.take(8).await?;
     inlet.ack(&held[0]).await?;
     kill.await;

@@ -18,6 +18,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("fidelity/header-absent-value", header_absent_value),
     check!("fidelity/header-hostile", header_hostile),
     check!("fidelity/header-named-like-a-field", header_named_like_a_field),
+    check!("fidelity/through-the-broker", through_the_broker),
 ];
 
 async fn payload_bytes(lab: Lab) -> Checked {
@@ -197,6 +198,35 @@ async fn header_named_like_a_field(lab: Lab) -> Checked {
         .with_header("ce_type", "the caller's");
     let all = headers.into_iter().chain([beside_the_field]).collect();
     intact_or_refused(&lab, all).await
+}
+
+async fn through_the_broker(lab: Lab) -> Checked {
+    let broker = lab.broker().await?;
+    let route = lab.route(|channel| channel);
+    let mut consumer = lab.consumer(&broker, route.from()).await?;
+    let producer = lab.producer(&broker, &route).await?;
+    let before = lab.clock().wall();
+    let unnamed = Message::new(&b"\x00\xff"[..]).with_key("k").with_header("h", "1").with_header("h", "2");
+    lab.send(&producer, &[unnamed.clone(), unnamed.clone()]).await?;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let delivery = lab.next(&mut consumer).await?;
+        let mut arrived = delivery.message().clone();
+        ensure!(arrived.time.is_some_and(|time| time >= before), "sent at {before:?}, says {:?}", arrived.time);
+        ensure!(arrived.id.as_ref().is_some_and(|id| id.as_uuid().is_some()), "no id was made: {arrived:?}");
+        ids.push(arrived.id.take());
+        arrived.time = None;
+        same(&unnamed, &arrived)?;
+        delivery.ack();
+    }
+    ensure!(ids[0] != ids[1], "two messages have the id {:?}", ids[0]);
+    let mut named = Message::new("mine").with_id("an id of mine");
+    named.time = Some(Timestamp::from_millis(1_700_000_000_123));
+    lab.send(&producer, std::slice::from_ref(&named)).await?;
+    let delivery = lab.next(&mut consumer).await?;
+    same(&named, delivery.message())?;
+    delivery.ack();
+    lab.close(&broker).await
 }
 
 /// Each message arrives as it was sent.

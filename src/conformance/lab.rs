@@ -1,6 +1,6 @@
 use super::check::{Checked, Stop};
 use crate::adapter::SystemClock;
-use super::link::Link;
+use super::bare::BareLink;
 use super::{Fixture, Timing};
 use crate::adapter::{
     Adapter, Binding, Capabilities, Capability, Channel, ChannelKind, Clock, Declare, Message, MessageKey,
@@ -60,15 +60,15 @@ impl Lab {
     }
 
     /// A connection of its own.
-    pub(super) async fn connect(&self) -> Checked<Link> {
+    pub(super) async fn connect(&self) -> Checked<BareLink> {
         let adapter = self
             .within("a connection", self.0.fixture.adapter())
             .await??;
         Ok(self.link(adapter))
     }
 
-    pub(super) fn link(&self, adapter: Arc<dyn Adapter>) -> Link {
-        Link::new(self.clone(), adapter)
+    pub(super) fn link(&self, adapter: Arc<dyn Adapter>) -> BareLink {
+        BareLink::new(self.clone(), adapter)
     }
 
     /// A point-to-point channel that does not exist yet.
@@ -95,8 +95,8 @@ impl Lab {
     }
 
     /// The future's output, or a failed check when it takes longer than the fixture's patience. Only then is a pending future dropped.
-    pub(super) async fn within<T>(&self, what: &str, future: impl Future<Output = T>) -> Checked<T> {
-        self.within_time(self.timing().patience, what, future).await
+    pub(super) async fn within<F: IntoFuture>(&self, what: &str, future: F) -> Checked<F::Output> {
+        self.within_time(self.timing().patience, what, future.into_future()).await
     }
 
     pub(super) async fn within_time<T>(

@@ -3,7 +3,7 @@
 use super::check::{Check, Checked, Stop, check, ensure};
 use super::fixture::differing_in_bound;
 use super::lab::{Lab, Route, messages, numbered};
-use super::link::Link;
+use super::bare::BareLink;
 use super::publish_subscribe::arrives;
 use super::settlement::{lasting, left_is};
 use crate::adapter::{Capability, Declare, ErrorKind, Result, SendOutcome, Topology};
@@ -50,8 +50,8 @@ async fn use_after_close(lab: Lab) -> Checked {
     link.declare(&route.topology()).await?;
     link.close().await?;
     closed("declare", link.try_declare(&route.topology(), Declare::IfMissing).await?)?;
-    closed("open_sender", link.try_outlet(route.target()).await?)?;
-    closed("open_receiver", link.try_inlet(route.source(), 10).await?)?;
+    closed("open_sender", link.try_sender(route.target()).await?)?;
+    closed("open_receiver", link.try_receiver(route.source(), 10).await?)?;
     let deleted = lab.within("delete", link.adapter.delete(&route.topology())).await?;
     closed("delete", deleted)
 }
@@ -123,8 +123,8 @@ async fn sender_close_flushes(lab: Lab) -> Checked {
 async fn missing_is_not_found(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let route = lab.route(|channel| channel);
-    not_found("open_sender", link.try_outlet(route.target()).await?)?;
-    not_found("open_receiver", link.try_inlet(route.source(), 10).await?)?;
+    not_found("open_sender", link.try_sender(route.target()).await?)?;
+    not_found("open_receiver", link.try_receiver(route.source(), 10).await?)?;
     // Asking must not have made it.
     let verified = link.try_declare(&route.topology(), Declare::Verify).await?;
     not_found("declare to verify", verified)?;
@@ -133,7 +133,7 @@ async fn missing_is_not_found(lab: Lab) -> Checked {
         let there = Route::subscription(channel.subscription("there"));
         link.declare(&there.topology()).await?;
         let missing = Route::subscription(channel.subscription("missing"));
-        let opened = link.try_inlet(missing.source(), 10).await?;
+        let opened = link.try_receiver(missing.source(), 10).await?;
         not_found("open_receiver of a missing subscription", opened)?;
     }
     link.close().await
@@ -203,7 +203,7 @@ async fn delete(lab: Lab) -> Checked {
         let deleted = lab.within("delete", link.adapter.delete(&route.topology())).await?;
         deleted.map_err(|e| format!("delete, also of what is not there, succeeds: {e:?}"))?;
     }
-    not_found("open_receiver after delete", link.try_inlet(route.source(), 10).await?)?;
+    not_found("open_receiver after delete", link.try_receiver(route.source(), 10).await?)?;
     link.declare(&route.topology()).await?;
     left_is(&lab, &route, &[]).await?;
     link.close().await
@@ -231,7 +231,7 @@ async fn a_thousand_opens(lab: Lab) -> Checked {
     link.close().await
 }
 
-async fn open_and_close(link: &Link, route: &Route, times: usize) -> Checked {
+async fn open_and_close(link: &BareLink, route: &Route, times: usize) -> Checked {
     for _ in 0..times {
         let (mut outlet, inlet) = link.open(route).await?;
         outlet.close().await?;

@@ -58,8 +58,8 @@ async fn no_more_than_asked_for(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let route = lasting_with(&lab, |channel| channel)?;
     link.declare(&route.topology()).await?;
-    let mut outlet = link.outlet(route.target()).await?;
-    let mut inlet = link.inlet_of(route.source(), PREFETCH).await?;
+    let mut outlet = link.sender(route.target()).await?;
+    let mut inlet = link.receiver_of(route.source(), PREFETCH).await?;
     outlet.send(&messages("p", &[], 20)).await?;
     let mut held = inlet.take(PREFETCH).await?;
     inlet.silent("as many are unsettled as may be").await?;
@@ -68,7 +68,7 @@ async fn no_more_than_asked_for(lab: Lab) -> Checked {
     inlet.silent("as many are unsettled as may be").await?;
     // What this one holds is not the others' loss: the rest is there for them.
     let other = lab.connect().await?;
-    let mut others = other.inlet(route.source()).await?;
+    let mut others = other.receiver(route.source()).await?;
     let rest = others.take(20 - 1 - PREFETCH).await?;
     for delivery in &held {
         inlet.ack(delivery).await?;
@@ -87,7 +87,7 @@ async fn bounded(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let route = lasting_with(&lab, |channel| channel.bounded(5))?;
     link.declare(&route.topology()).await?;
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     let all = messages("p", &[], 12);
     outlet.send(&all[..5]).await?;
     let mut sending = tokio::spawn(async move {
@@ -98,7 +98,7 @@ async fn bounded(lab: Lab) -> Checked {
     });
     lab.quiet().await;
     ensure!(!sending.is_finished(), "a channel bounded to 5 took 12 messages, or refused one");
-    let mut inlet = link.inlet(route.source()).await?;
+    let mut inlet = link.receiver(route.source()).await?;
     arrives(&mut inlet, &all).await?;
     let sent = lab.within("the waiting sends", &mut sending).await?;
     sent.map_err(|e| format!("the sending task broke: {e}"))??;

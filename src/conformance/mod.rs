@@ -12,7 +12,8 @@ mod faults;
 mod fixture;
 mod history;
 mod lab;
-mod link;
+mod portable;
+mod bare;
 
 mod capabilities;
 mod failure;

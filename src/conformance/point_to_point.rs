@@ -1,7 +1,7 @@
 //! A message reaches one of the competing consumers: not none, not two.
 
 use super::History;
-use super::check::{Check, Checked, check};
+use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages};
 use crate::adapter::{Capability, Channel, ChannelKind};
 
@@ -13,6 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("point-to-point/waits-for-a-consumer", waits_for_a_consumer).needs(NEEDS),
     check!("point-to-point/goes-on-after-close", goes_on_after_close).needs(NEEDS),
     check!("point-to-point/channels-do-not-mix", channels_do_not_mix).needs(NEEDS),
+    check!("point-to-point/through-the-broker", through_the_broker).needs(NEEDS),
 ];
 
 async fn one_consumer(lab: Lab) -> Checked {
@@ -33,7 +34,7 @@ async fn competing(lab: &Lab, producers: usize, consumers: usize, count: usize) 
     let all = producers * count;
     for n in 0..consumers {
         let link = lab.connect().await?;
-        let mut inlet = link.inlet_of(route.source(), 20).await?;
+        let mut inlet = link.receiver_of(route.source(), 20).await?;
         let (history, on) = (history.clone(), on.to_owned());
         reading.spawn(async move {
             let done = || history.accepted() == all && history.is_complete(&[&on]);
@@ -44,7 +45,7 @@ async fn competing(lab: &Lab, producers: usize, consumers: usize, count: usize) 
     }
     for n in 0..producers {
         let link = lab.connect().await?;
-        let mut outlet = link.outlet(route.target()).await?;
+        let mut outlet = link.sender(route.target()).await?;
         let history = history.clone();
         reading.spawn(async move {
             let producer = format!("p{n}");
@@ -66,7 +67,7 @@ async fn waits_for_a_consumer(lab: Lab) -> Checked {
     let route = Route::channel(lab.point_to_point());
     link.declare(&route.topology()).await?;
     let history = History::new();
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     outlet.send_noting(&history, "p", &messages("p", &[], 20)).await?;
     link.close().await?;
     finish(&lab, &route, &history, 20).await
@@ -118,11 +119,45 @@ async fn channels_do_not_mix(lab: Lab) -> Checked {
     link.close().await
 }
 
+async fn through_the_broker(lab: Lab) -> Checked {
+    const EACH: usize = 120;
+    let route = Route::channel(lab.point_to_point());
+    let history = History::new();
+    let mut working = tokio::task::JoinSet::new();
+    for n in 0..3 {
+        let broker = lab.broker().await?;
+        let mut consumer = lab.consumer_of(&broker, route.from(), 16).await?;
+        let (lab, route, history) = (lab.clone(), route.clone(), history.clone());
+        working.spawn(async move {
+            let on = route.named().name();
+            let done = || history.accepted() == 2 * EACH && history.is_complete(&[on]);
+            lab.drain(&mut consumer, &history, on, &format!("c{n}"), done).await?;
+            lab.close(&broker).await
+        });
+    }
+    for n in 0..2 {
+        let broker = lab.broker().await?;
+        let producer = lab.producer(&broker, &route).await?;
+        let (lab, history) = (lab.clone(), history.clone());
+        working.spawn(async move {
+            let name = format!("p{n}");
+            for some in messages(&name, &[], EACH).chunks(7) {
+                lab.send_all(&producer, &history, &name, some).await?;
+            }
+            lab.close(&broker).await
+        });
+    }
+    let ended = working.join_all().await;
+    ensure!(history.accepted() == 2 * EACH, "{} of {} sends were accepted", history.accepted(), 2 * EACH);
+    history.exact_copies(&[route.named().name()])?;
+    ended.into_iter().collect()
+}
+
 /// A new consumer on a new connection gets what is left of `count` messages, and with it each has arrived once.
 async fn finish(lab: &Lab, route: &Route, history: &History, count: usize) -> Checked {
     let on = route.binding.channel.name();
     let link = lab.connect().await?;
-    let mut inlet = link.inlet(route.source()).await?;
+    let mut inlet = link.receiver(route.source()).await?;
     let ended = inlet.drain(history, on, "last", || history.distinct(on) == count).await;
     history.exact_copies(&[on])?;
     ended?;

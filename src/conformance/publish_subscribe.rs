@@ -3,7 +3,7 @@
 use super::History;
 use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages, numbered};
-use super::link::Link;
+use super::bare::BareLink;
 use crate::adapter::{Capability, Channel, Start, Subscription};
 
 const NAMED: &[Capability] = &[Capability::PublishSubscribe, Capability::NamedSubscription];
@@ -26,6 +26,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("publish-subscribe/starts-with-the-oldest", starts_with_the_oldest).needs(POSITIONED),
     check!("publish-subscribe/starts-at-a-time", starts_at_a_time).needs(POSITIONED),
     check!("publish-subscribe/start-is-asked-once", start_is_asked_once).needs(POSITIONED),
+    check!("publish-subscribe/through-the-broker", through_the_broker).needs(NAMED),
 ];
 
 async fn every_subscription_gets_all(lab: Lab) -> Checked {
@@ -61,7 +62,7 @@ async fn fan_out(lab: &Lab, channel: &Channel, subscriptions: &[Subscription], c
         for n in 0..consumers {
             let link = lab.connect().await?;
             link.declare(&route.topology()).await?;
-            let mut inlet = link.inlet_of(route.source(), 10).await?;
+            let mut inlet = link.receiver_of(route.source(), 10).await?;
             let (history, name) = (history.clone(), name.clone());
             reading.spawn(async move {
                 let done = || history.accepted() == COUNT && history.is_complete(&[&name]);
@@ -72,7 +73,7 @@ async fn fan_out(lab: &Lab, channel: &Channel, subscriptions: &[Subscription], c
         }
     }
     let link = lab.connect().await?;
-    let mut outlet = link.outlet(Route::subscription(channel.ephemeral()).target()).await?;
+    let mut outlet = link.sender(Route::subscription(channel.ephemeral()).target()).await?;
     outlet.send_noting(&history, "p", &messages("p", &[], COUNT)).await?;
     link.close().await?;
     let ended = reading.join_all().await;
@@ -94,9 +95,9 @@ async fn start_is_fixed_at_open(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let route = Route::subscription(lab.publish_subscribe().subscription("kitchen"));
     link.declare(&route.topology()).await?;
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     let doomed = lab.connect().await?;
-    let inlet = doomed.inlet(route.source()).await?;
+    let inlet = doomed.receiver(route.source()).await?;
     outlet.send(&messages("p", &[], 10)).await?;
     // Nothing was settled yet when the consumer dies: the start was still fixed when the receiver opened.
     inlet.crash().await?;
@@ -113,7 +114,7 @@ async fn ephemeral_vanish(lab: Lab) -> Checked {
     inlet.take(2).await?;
     inlet.close().await?;
     outlet.send(&numbered("p", &[], 5..10)).await?;
-    let mut again = link.inlet(route.source()).await?;
+    let mut again = link.receiver(route.source()).await?;
     outlet.send(&numbered("p", &[], 10..15)).await?;
     arrives(&mut again, &numbered("p", &[], 10..15)).await?;
     again.close().await?;
@@ -124,7 +125,7 @@ async fn nobody_subscribed(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let route = Route::subscription(lab.publish_subscribe().ephemeral());
     link.declare(&route.topology()).await?;
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     outlet.send(&messages("p", &[], 10)).await?;
     link.close().await
 }
@@ -153,7 +154,7 @@ async fn late_subscriber(
     arrives(&mut inlet, &numbered("p", &[], 0..5)).await?;
     let late = Route::subscription(starting(&channel));
     link.declare(&late.topology()).await?;
-    let mut late = link.inlet(late.source()).await?;
+    let mut late = link.receiver(late.source()).await?;
     outlet.send(&numbered("p", &[], 5..10)).await?;
     arrives(&mut late, &numbered("p", &[], sees)).await?;
     link.close().await
@@ -189,15 +190,46 @@ async fn start_is_asked_once(lab: Lab) -> Checked {
     link.close().await
 }
 
+async fn through_the_broker(lab: Lab) -> Checked {
+    let broker = lab.broker().await?;
+    let channel = lab.publish_subscribe();
+    match lab.within("the consumer to open", broker.consumer(&channel)).await? {
+        Ok(_) => ensure!(false, "a consumer without subscription was opened on a publish-subscribe channel"),
+        Err(error) => {
+            let text = error.to_string();
+            let names_both = text.contains("subscription(") && text.contains("ephemeral()");
+            ensure!(names_both, "a consumer needs a subscription, and this does not say how: {text}");
+        }
+    }
+    let history = History::new();
+    let mut readers = Vec::new();
+    for name in ["kitchen", "billing"] {
+        readers.push((name, lab.consumer(&broker, channel.subscription(name)).await?));
+    }
+    if lab.capabilities().has(Capability::EphemeralSubscription) {
+        readers.push(("ephemeral", lab.consumer(&broker, channel.ephemeral()).await?));
+    }
+    let producer = lab.producer(&broker, &Route::subscription(channel.subscription("kitchen"))).await?;
+    lab.send_all(&producer, &history, "p", &messages("p", &[], 30)).await?;
+    ensure!(history.accepted() == 30, "{} of 30 sends were accepted", history.accepted());
+    let mut names = Vec::new();
+    for (name, mut consumer) in readers {
+        lab.drain(&mut consumer, &history, name, name, || history.is_complete(&[name])).await?;
+        names.push(name);
+    }
+    history.exact_copies(&names)?;
+    lab.close(&broker).await
+}
+
 /// A new receiver gets exactly these.
-async fn expect(link: &Link, route: &Route, expected: &[crate::Message]) -> Checked {
-    let mut inlet = link.inlet(route.source()).await?;
+async fn expect(link: &BareLink, route: &Route, expected: &[crate::Message]) -> Checked {
+    let mut inlet = link.receiver(route.source()).await?;
     arrives(&mut inlet, expected).await?;
     inlet.close().await
 }
 
 /// Exactly these arrive, in any order, and are acknowledged.
-pub(super) async fn arrives(inlet: &mut super::link::Inlet, expected: &[crate::Message]) -> Checked {
+pub(super) async fn arrives(inlet: &mut super::bare::BareReceiver, expected: &[crate::Message]) -> Checked {
     let history = History::new();
     for message in expected {
         history.sent("p", message, None);

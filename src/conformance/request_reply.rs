@@ -21,9 +21,9 @@ async fn addresses_are_private(lab: Lab) -> Checked {
     let distinct = address_one != address_other && address_one != address_third && address_other != address_third;
     ensure!(distinct, "two requesters share an address: {address_one}, {address_other}, {address_third}");
     let responder = lab.connect().await?;
-    let mut to_one = responder.outlet(Target::Reply(address_one)).await?;
-    let mut to_other = responder.outlet(Target::Reply(address_other)).await?;
-    let mut to_third = responder.outlet(Target::Reply(address_third)).await?;
+    let mut to_one = responder.sender(Target::Reply(address_one)).await?;
+    let mut to_other = responder.sender(Target::Reply(address_other)).await?;
+    let mut to_third = responder.sender(Target::Reply(address_third)).await?;
     to_one.send(&numbered("one", &[], 0..10)).await?;
     to_other.send(&numbered("other", &[], 0..10)).await?;
     to_third.send(&numbered("third", &[], 0..10)).await?;
@@ -38,7 +38,7 @@ async fn addresses_are_private(lab: Lab) -> Checked {
 async fn address_ends_with_its_owner(lab: Lab) -> Checked {
     let (owner, responder) = (lab.connect().await?, lab.connect().await?);
     let (address, inlet) = owner.replies().await?;
-    let mut while_open = responder.outlet(Target::Reply(address.clone())).await?;
+    let mut while_open = responder.sender(Target::Reply(address.clone())).await?;
     while_open.send(&numbered("p", &[], 0..1)).await?;
     inlet.close().await?;
     owner.close().await?;
@@ -47,7 +47,7 @@ async fn address_ends_with_its_owner(lab: Lab) -> Checked {
     let (inherited, mut inlet) = heir.replies().await?;
     ensure!(inherited != address, "the address {address} is given out again");
     while_open.try_send(&numbered("p", &[], 1..2)).await?;
-    if let Ok(mut late) = responder.try_outlet(Target::Reply(address)).await? {
+    if let Ok(mut late) = responder.try_sender(Target::Reply(address)).await? {
         late.try_send(&numbered("p", &[], 2..3)).await?;
     }
     inlet.silent("nobody replied to the new address").await?;
@@ -61,7 +61,7 @@ async fn answers_no_foreign_address(lab: Lab) -> Checked {
     let (_outlet, mut inlet) = link.open(&route).await?;
     let name = route.binding.native_name().to_owned();
     for address in [name.as_str(), "", "somewhere else", "../../etc", "reply"] {
-        match link.try_outlet(Target::Reply(address.into())).await? {
+        match link.try_sender(Target::Reply(address.into())).await? {
             Ok(_) => return Err(Stop::Failed(format!("replies leave to `{address}`, which is no return address"))),
             Err(error) => ensure!(
                 error.kind() == ErrorKind::Unauthorized,

@@ -3,7 +3,7 @@
 use super::History;
 use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages};
-use super::link::Inlet;
+use super::bare::BareReceiver;
 use crate::adapter::{Capability, Channel, ErrorKind, Outcome, Received};
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ async fn attempts_are_counted(lab: Lab) -> Checked {
             ensure!(seen == Some(attempt), "attempt {attempt} of {} came as {seen:?}", id(delivery));
         }
         inlet.close().await?;
-        inlet = link.inlet(route.source()).await?;
+        inlet = link.receiver(route.source()).await?;
     }
     link.close().await
 }
@@ -229,7 +229,7 @@ pub(super) fn retry_delay(lab: &Lab) -> Duration {
 }
 
 /// Ten messages received, every second acknowledged: the route, the ids of the others, the receiver that holds them.
-async fn half_acknowledged(lab: &Lab, link: &super::link::Link) -> Checked<(Route, Vec<String>, Inlet)> {
+async fn half_acknowledged(lab: &Lab, link: &super::bare::BareLink) -> Checked<(Route, Vec<String>, BareReceiver)> {
     let route = lasting(lab)?;
     let (mut outlet, mut inlet) = link.open(&route).await?;
     outlet.send(&messages("p", &[], 10)).await?;
@@ -246,7 +246,7 @@ async fn half_acknowledged(lab: &Lab, link: &super::link::Link) -> Checked<(Rout
 /// A new receiver on a new connection gets exactly these ids, once each, and returns them acknowledged.
 pub(super) async fn left_is(lab: &Lab, route: &Route, expected: &[String]) -> Checked<Vec<Received>> {
     let link = lab.connect().await?;
-    let mut inlet = link.inlet(route.source()).await?;
+    let mut inlet = link.receiver(route.source()).await?;
     let history = History::new();
     for id in expected {
         history.sent("p", &crate::Message::new("").with_id(id.as_str()), None);

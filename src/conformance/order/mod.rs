@@ -1,9 +1,12 @@
 //! One producer's messages of one key arrive in the order in which they were accepted, whatever befalls their consumers.
 
+mod consumers;
+mod sends;
+
 use super::History;
-use super::check::{Check, Checked, check};
+use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages, numbered};
-use super::link::Inlet;
+use super::bare::BareReceiver;
 use super::settlement::lasting_with;
 use crate::adapter::{Capability, Outcome};
 
@@ -17,6 +20,14 @@ pub(super) const CHECKS: &[Check] = &[
     check!("order/released-in-place", released_in_place).needs(NEEDS),
     check!("order/unsettled-in-place", unsettled_in_place).needs(NEEDS),
     check!("order/after-a-crash-in-place", after_a_crash_in_place).needs(NEEDS),
+    check!("order/one-of-a-key-at-a-time", consumers::one_of_a_key_at_a_time).needs(NEEDS),
+    check!("order/consumer-joins", consumers::consumer_joins).needs(NEEDS),
+    check!("order/consumer-leaves", consumers::consumer_leaves).needs(NEEDS),
+    check!("order/consumer-dropped-unsettled", consumers::consumer_dropped_unsettled).needs(NEEDS),
+    check!("order/across-retry", consumers::across_retry).needs(NEEDS),
+    check!("order/partial-batch-failure", sends::partial_batch_failure).needs(NEEDS),
+    check!("order/failed-send-fails-its-followers", sends::failed_send_fails_its_followers).needs(NEEDS),
+    check!("order/across-reconnect", sends::across_reconnect).needs(NEEDS),
 ];
 
 async fn one_consumer(lab: Lab) -> Checked {
@@ -36,7 +47,8 @@ async fn competing(lab: &Lab, consumers: usize) -> Checked {
     let mut reading = tokio::task::JoinSet::new();
     for n in 0..consumers {
         let link = lab.connect().await?;
-        let mut inlet = link.inlet_of(route.source(), 8).await?;
+        let mut inlet = link.receiver_of(route.source(), 8).await?;
+        ensure!(inlet.capabilities.has(Capability::OrderPerKey), "the channel was declared in order and opens without");
         let history = history.clone();
         reading.spawn(async move {
             let done = || history.accepted() == COUNT && history.is_complete(&[HERE]);
@@ -45,7 +57,7 @@ async fn competing(lab: &Lab, consumers: usize) -> Checked {
             link.close().await
         });
     }
-    let mut outlet = link.outlet(route.target()).await?;
+    let mut outlet = link.sender(route.target()).await?;
     outlet.send_noting(&history, "p", &messages("p", KEYS, COUNT)).await?;
     let ended = reading.join_all().await;
     history.exact_copies(&[HERE])?;
@@ -73,15 +85,29 @@ async fn after_a_crash_in_place(lab: Lab) -> Checked {
     leaving(&lab, async |inlet, _| inlet.crash().await).await
 }
 
+/// Nothing is lost and each key is in its order. Copies too many are no fault here: consumers changed.
+fn kept(history: &History) -> Checked {
+    history.nothing_lost(&[HERE])?;
+    history.nothing_made_up()?;
+    history.order_per_key()?;
+    Ok(())
+}
+
+fn in_order(lab: &Lab) -> Checked<Route> {
+    lasting_with(lab, |channel| channel.order_per_key())
+}
+
 /// The first consumer handles some of each key and leaves in that way with the rest unsettled; the next one gets the rest in its old place, before
 /// what was sent later.
 async fn leaving(
     lab: &Lab,
-    leave: impl AsyncFnOnce(Inlet, Vec<crate::adapter::Received>) -> Checked,
+    leave: impl AsyncFnOnce(BareReceiver, Vec<crate::adapter::Received>) -> Checked,
 ) -> Checked {
     let link = lab.connect().await?;
     let route: Route = lasting_with(lab, |channel| channel.order_per_key())?;
-    let (mut outlet, mut inlet) = link.open(&route).await?;
+    link.declare(&route.topology()).await?;
+    let mut outlet = link.sender(route.target()).await?;
+    let mut inlet = link.receiver_of(route.source(), 35).await?;
     let history = History::new();
     outlet.send_noting(&history, "p", &numbered("p", KEYS, 0..35)).await?;
     let mut held = inlet.take(35).await?;
@@ -95,7 +121,7 @@ async fn leaving(
     outlet.send_noting(&history, "p", &numbered("p", KEYS, 35..70)).await?;
     leave(inlet, held).await?;
     let next = lab.connect().await?;
-    let mut inlet = next.inlet_of(route.source(), 70).await?;
+    let mut inlet = next.receiver_of(route.source(), 70).await?;
     let done = || history.is_complete(&[HERE]);
     inlet.drain(&history, HERE, "second", done).await?;
     history.exact_copies(&[HERE])?;

@@ -2,23 +2,24 @@ use super::History;
 use super::check::{Checked, Stop};
 use super::lab::{DECLARE, Lab, Route};
 use crate::adapter::{
-    Adapter, Capabilities, ErrorKind, Event, Events, Message, Outcome, Receipt, Receive, Received, Receiver,
+    Adapter, Capabilities, Clock, Declare, Error, ErrorKind, Events, Message, Outcome, Receipt, Receive, Received, Receiver,
     ReceiverOptions, Replies, Result, Room, SendOutcome, Sender, SenderOptions, Settle, Source, Target, Text,
     Token, Topology,
 };
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 const ROOM_BYTES: usize = 64 << 20;
 
 /// One connection of the adapter, used through the bare contract. Every wait ends, as failed, at the fixture's patience.
-pub(super) struct Link {
+pub(super) struct BareLink {
     lab: Lab,
     pub(super) adapter: Arc<dyn Adapter>,
 }
 
-impl Link {
+impl BareLink {
     pub(super) const fn new(lab: Lab, adapter: Arc<dyn Adapter>) -> Self {
         Self { lab, adapter }
     }
@@ -31,7 +32,7 @@ impl Link {
     pub(super) async fn try_declare(
         &self,
         topology: &Topology,
-        mode: crate::adapter::Declare,
+        mode: Declare,
     ) -> Checked<Result<()>> {
         self.lab
             .within("declare", self.adapter.declare(topology, mode))
@@ -39,61 +40,60 @@ impl Link {
     }
 
     /// Declares the route, then opens its receiver and its sender, in this order.
-    pub(super) async fn open(&self, route: &Route) -> Checked<(Outlet, Inlet)> {
+    pub(super) async fn open(&self, route: &Route) -> Checked<(BareSender, BareReceiver)> {
         self.declare(&route.topology()).await?;
-        let inlet = self.inlet(route.source()).await?;
-        Ok((self.outlet(route.target()).await?, inlet))
+        let inlet = self.receiver(route.source()).await?;
+        Ok((self.sender(route.target()).await?, inlet))
     }
 
-    pub(super) async fn outlet(&self, to: Target) -> Checked<Outlet> {
-        Ok(self.try_outlet(to).await??)
+    pub(super) async fn sender(&self, to: Target) -> Checked<BareSender> {
+        Ok(self.try_sender(to).await??)
     }
 
-    pub(super) async fn try_outlet(&self, to: Target) -> Checked<Result<Outlet>> {
+    pub(super) async fn try_sender(&self, to: Target) -> Checked<Result<BareSender>> {
         let options = SenderOptions::new(self.deadline(), self.lab.clock(), Events::ignored());
         let opened = self
             .lab
             .within("open_sender", self.adapter.open_sender(&to, &options))
             .await?;
-        Ok(opened.map(|opened| Outlet {
+        Ok(opened.map(|opened| BareSender {
             lab: self.lab.clone(),
             sender: opened.handle,
             capabilities: opened.capabilities,
         }))
     }
 
-    pub(super) async fn inlet(&self, from: Source) -> Checked<Inlet> {
-        Ok(self.try_inlet(from, 1000).await??)
+    pub(super) async fn receiver(&self, from: Source) -> Checked<BareReceiver> {
+        Ok(self.try_receiver(from, 1000).await??)
     }
 
-    pub(super) async fn inlet_of(&self, from: Source, prefetch: usize) -> Checked<Inlet> {
-        Ok(self.try_inlet(from, prefetch).await??)
+    pub(super) async fn receiver_of(&self, from: Source, prefetch: usize) -> Checked<BareReceiver> {
+        Ok(self.try_receiver(from, prefetch).await??)
     }
 
-    pub(super) async fn try_inlet(&self, from: Source, prefetch: usize) -> Checked<Result<Inlet>> {
-        let (options, events) = self.receiver_options(prefetch);
+    pub(super) async fn try_receiver(&self, from: Source, prefetch: usize) -> Checked<Result<BareReceiver>> {
+        let options = self.receiver_options(prefetch);
         let opened = self
             .lab
             .within("open_receiver", self.adapter.open_receiver(&from, &options))
             .await?;
         Ok(opened.map(|opened| {
-            Inlet::new(
+            BareReceiver::new(
                 self.lab.clone(),
                 opened.handle,
                 opened.capabilities,
-                events,
                 prefetch,
             )
         }))
     }
 
-    pub(super) async fn replies(&self) -> Checked<(Text, Inlet)> {
-        let (options, events) = self.receiver_options(1000);
+    pub(super) async fn replies(&self) -> Checked<(Text, BareReceiver)> {
+        let options = self.receiver_options(1000);
         let Replies { address, receiver, .. } = self
             .lab
             .within("open_replies", self.adapter.open_replies(&options))
             .await??;
-        let inlet = Inlet::new(self.lab.clone(), receiver, Capabilities::none(), events, 1000);
+        let inlet = BareReceiver::new(self.lab.clone(), receiver, Capabilities::none(), 1000);
         Ok((address, inlet))
     }
 
@@ -102,31 +102,29 @@ impl Link {
         Ok(())
     }
 
-    fn receiver_options(&self, prefetch: usize) -> (ReceiverOptions, mpsc::UnboundedReceiver<Event>) {
-        let (report, events) = mpsc::unbounded_channel();
-        let options = ReceiverOptions::new(
+    fn receiver_options(&self, prefetch: usize) -> ReceiverOptions {
+        ReceiverOptions::new(
             Room::new(prefetch, ROOM_BYTES),
             self.lab.name().into(),
             self.deadline(),
             self.lab.clock(),
-            Events::new(move |event| drop(report.send(event))),
-        );
-        (options, events)
+            Events::ignored(),
+        )
     }
 
-    fn deadline(&self) -> std::time::Instant {
+    fn deadline(&self) -> Instant {
         self.lab.clock().now() + self.lab.timing().patience
     }
 }
 
 /// An open sender.
-pub(super) struct Outlet {
+pub(super) struct BareSender {
     lab: Lab,
     pub(super) sender: Box<dyn Sender>,
     pub(super) capabilities: Capabilities,
 }
 
-impl Outlet {
+impl BareSender {
     /// Sends the messages in batches that the channel takes, pipelined, and returns what became of each.
     pub(super) async fn try_send(&mut self, messages: &[Message]) -> Checked<Vec<Result<Receipt>>> {
         let most_messages = self.capabilities.max_batch_messages.unwrap_or(64).max(1);
@@ -167,8 +165,22 @@ impl Outlet {
         Ok(())
     }
 
-    /// Sends the messages and notes what became of each.
+    /// Sends the messages, each of which has to be accepted, and notes them.
     pub(super) async fn send_noting(
+        &mut self,
+        history: &History,
+        producer: &str,
+        messages: &[Message],
+    ) -> Checked {
+        self.send(messages).await?;
+        for message in messages {
+            history.sent(producer, message, None);
+        }
+        Ok(())
+    }
+
+    /// Sends the messages and notes what became of each, accepted or not.
+    pub(super) async fn try_send_noting(
         &mut self,
         history: &History,
         producer: &str,
@@ -190,32 +202,29 @@ impl Outlet {
 }
 
 /// An open receiver, read by a task of its own, so that no pending call is ever dropped.
-pub(super) struct Inlet {
+pub(super) struct BareReceiver {
     lab: Lab,
     receiver: Arc<dyn Receiver>,
     pub(super) capabilities: Capabilities,
-    pub(super) events: mpsc::UnboundedReceiver<Event>,
     arrivals: mpsc::UnboundedReceiver<Result<Received>>,
     room: Arc<Semaphore>,
     reading: JoinHandle<()>,
 }
 
-impl Inlet {
+impl BareReceiver {
     fn new(
         lab: Lab,
         receiver: Arc<dyn Receiver>,
         capabilities: Capabilities,
-        events: mpsc::UnboundedReceiver<Event>,
         prefetch: usize,
     ) -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(prefetch));
-        let reading = tokio::spawn(read(Arc::clone(&receiver), Arc::clone(&room), arrived));
+        let reading = tokio::spawn(read(lab.clock(), Arc::clone(&receiver), Arc::clone(&room), arrived));
         Self {
             lab,
             receiver,
             capabilities,
-            events,
             arrivals,
             room,
             reading,
@@ -295,7 +304,7 @@ impl Inlet {
                 last = Some(clock.now() + lab.timing().quiet);
             }
             let end = last.unwrap_or(deadline);
-            let step = (clock.now() + std::time::Duration::from_millis(5)).min(end);
+            let step = (clock.now() + Duration::from_millis(5)).min(end);
             tokio::select! {
                 biased;
                 arrived = self.arrivals.recv() => match arrived {
@@ -334,11 +343,6 @@ impl Inlet {
         Ok(result)
     }
 
-    /// The receiver itself, for what this type does not do.
-    pub(super) fn receiver(&self) -> &Arc<dyn Receiver> {
-        &self.receiver
-    }
-
     /// Takes no more; what was taken stays with this receiver.
     pub(super) async fn stop(&self) -> Checked {
         self.room.close();
@@ -351,7 +355,7 @@ impl Inlet {
         self.leave().await
     }
 
-    /// As [`Inlet::close`], and keeps the handle.
+    /// As [`BareReceiver::close`], and keeps the handle.
     pub(super) async fn leave(&mut self) -> Checked {
         self.stop().await?;
         let ended = self.lab.within("the end of receiving after stop", &mut self.reading).await?;
@@ -369,6 +373,7 @@ impl Inlet {
 }
 
 async fn read(
+    clock: Arc<dyn Clock>,
     receiver: Arc<dyn Receiver>,
     room: Arc<Semaphore>,
     arrived: mpsc::UnboundedSender<Result<Received>>,
@@ -405,7 +410,8 @@ async fn read(
             }
             // Alive by contract: called again.
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tokio::task::yield_now().await;
+                let again = clock.now() + error.retry_after().unwrap_or(Duration::from_millis(10));
+                clock.sleep_until(again).await;
             }
             Err(error) => {
                 let _ = arrived.send(Err(error));
@@ -415,6 +421,6 @@ async fn read(
     }
 }
 
-fn broken(what: String) -> crate::adapter::Error {
-    crate::adapter::Error::new(ErrorKind::Other, what)
+fn broken(what: String) -> Error {
+    Error::new(ErrorKind::Other, what)
 }
