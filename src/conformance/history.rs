@@ -90,6 +90,12 @@ impl History {
         self.record().sent.iter().filter(|s| s.outcome.is_none()).count()
     }
 
+    /// How many messages were not accepted.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.record().sent.iter().filter(|s| s.outcome.is_some()).count()
+    }
+
     /// Whether each accepted message has arrived on each of these subscriptions, at least once.
     #[must_use]
     pub fn is_complete(&self, subscriptions: &[&str]) -> bool {

@@ -7,6 +7,7 @@
 //! [`Faults`] stands between an adapter and its user and fails on command. The suite uses it for failures that no broker makes on request; a
 //! fixture whose broker cannot be cut off may build its hooks on it.
 
+mod body;
 mod check;
 mod faults;
 mod fixture;

@@ -130,15 +130,6 @@ impl Lab {
         }
     }
 
-    /// A new consumer over a new connection gets each accepted message of the history that has not arrived yet, and no copy of another.
-    pub(super) async fn finish(&self, route: &Route, history: &History) -> Checked {
-        let broker = self.broker().await?;
-        let mut consumer = self.consumer(&broker, route.from()).await?;
-        let on = route.named().name();
-        self.drain(&mut consumer, history, on, "the last", || history.is_complete(&[on])).await?;
-        self.close(&broker).await
-    }
-
     pub(super) async fn close(&self, broker: &Broker) -> Checked {
         self.within("the broker's close", broker.close()).await??;
         Ok(())

@@ -46,9 +46,11 @@ async fn lost_while_held(lab: Lab) -> Checked {
 
 async fn revocation_that_runs_out(lab: Lab) -> Checked {
     let mut old = Owner::of_three(&lab).await?;
-    let lost = old.held[0].lost();
+    let lost: Vec<_> = old.held.iter().map(Delivery::lost).collect();
     old.faults.revoke_scopes(Duration::from_millis(50));
-    lab.within("a held delivery to be lost", lost).await?;
+    for lost in lost {
+        lab.within("a held delivery to be lost", lost).await?;
+    }
     old.settles_nothing(&lab).await?;
     lab.silent(&mut old.consumer, "its scopes are lost").await?;
     old.succeed(&lab).await

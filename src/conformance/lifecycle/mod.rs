@@ -1,5 +1,7 @@
 //! Opening, closing, declaring and deleting.
 
+mod broker;
+
 use super::check::{Check, Checked, Stop, check, ensure};
 use super::fixture::differing_in_bound;
 use super::lab::{Lab, Route, messages, numbered};
@@ -22,6 +24,10 @@ pub(super) const CHECKS: &[Check] = &[
     check!("lifecycle/verify-makes-nothing", verify_makes_nothing),
     check!("lifecycle/delete", delete),
     check!("lifecycle/a-thousand-opens", a_thousand_opens),
+    check!("lifecycle/receive-is-cancel-safe", broker::receive_is_cancel_safe),
+    check!("lifecycle/close-flushes", broker::close_flushes),
+    check!("lifecycle/use-after-broker-close", broker::use_after_broker_close),
+    check!("lifecycle/never-declared-is-not-found", broker::never_declared_is_not_found),
 ];
 
 async fn health(lab: Lab) -> Checked {

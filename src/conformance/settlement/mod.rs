@@ -1,9 +1,13 @@
 //! What is settled stays settled; what is not comes again.
 
-use super::History;
-use super::check::{Check, Checked, check, ensure};
+pub(super) mod dead_letters;
+mod leases;
+mod retries;
+
+use super::bare::{BareLink, BareReceiver};
+use super::check::{Check, Checked, Stop, check, ensure};
 use super::lab::{Lab, Route, messages};
-use super::bare::BareReceiver;
+use super::{History, Hook};
 use crate::adapter::{Capability, Channel, ErrorKind, Outcome, Received};
 use std::time::Duration;
 
@@ -19,7 +23,24 @@ pub(super) const CHECKS: &[Check] = &[
     check!("settlement/broker-retry-waits", broker_retry_waits).needs(&[Capability::DelayedRetry]),
     check!("settlement/settles-after-stop", settles_after_stop),
     check!("settlement/after-close-is-an-error", after_close_is_an_error),
+    check!("settlement/retry-is-counted", retries::retry_is_counted),
+    check!("settlement/retry-waits", retries::retry_waits).exercises(&[Capability::DelayedRetry]),
+    check!("settlement/dropped-delivery-returns", retries::dropped_delivery_returns),
+    check!("settlement/consumer-closed-is-an-error", retries::consumer_closed_is_an_error),
+    check!("settlement/reject-dead-letters-once", dead_letters::reject_dead_letters_once).needs(DEAD_LETTER),
+    check!("settlement/last-attempt-dead-letters", dead_letters::last_attempt_dead_letters).needs(DEAD_LETTER),
+    check!("settlement/dead-letters-of-a-subscription", dead_letters::of_a_subscription).needs(&[
+        Capability::DeadLetter,
+        Capability::PublishSubscribe,
+        Capability::NamedSubscription,
+    ]),
+    check!("settlement/lost-lease-is-an-error", leases::lost_lease_is_an_error).hooks(&[Hook::Lease]),
+    check!("settlement/extended-lease-lasts", leases::extended_lease_lasts)
+        .hooks(&[Hook::Lease])
+        .exercises(&[Capability::LeaseExtension]),
 ];
+
+const DEAD_LETTER: &[Capability] = &[Capability::DeadLetter];
 
 async fn ack_never_returns(lab: Lab) -> Checked {
     let link = lab.connect().await?;
@@ -216,7 +237,7 @@ pub(super) fn lasting(lab: &Lab) -> Checked<Route> {
 pub(super) fn lasting_with(lab: &Lab, require: impl FnOnce(Channel) -> Channel) -> Checked<Route> {
     let route = lab.route(require);
     match &route.subscription {
-        Some(subscription) if subscription.name().is_none() => Err(super::check::Stop::Skipped(String::from(
+        Some(subscription) if subscription.name().is_none() => Err(Stop::Skipped(String::from(
             "nothing outlives its receiver: there are neither queues nor named subscriptions",
         ))),
         Some(_) | None => Ok(route),
@@ -229,7 +250,7 @@ pub(super) fn retry_delay(lab: &Lab) -> Duration {
 }
 
 /// Ten messages received, every second acknowledged: the route, the ids of the others, the receiver that holds them.
-async fn half_acknowledged(lab: &Lab, link: &super::bare::BareLink) -> Checked<(Route, Vec<String>, BareReceiver)> {
+async fn half_acknowledged(lab: &Lab, link: &BareLink) -> Checked<(Route, Vec<String>, BareReceiver)> {
     let route = lasting(lab)?;
     let (mut outlet, mut inlet) = link.open(&route).await?;
     outlet.send(&messages("p", &[], 10)).await?;
