@@ -21,15 +21,8 @@ pub(crate) struct Entry {
 }
 
 const ENTRIES: &[Entry] = &[
-    Entry {
-        written: true,
-        open: Some(anybroker_memory::open),
-        ..planned("memory")
-    },
-    Entry {
-        aliases: &[("amqp", false), ("amqps", true)],
-        ..planned("rabbitmq")
-    },
+    Entry { written: true, open: Some(anybroker_memory::open), ..planned("memory") },
+    Entry { aliases: &[("amqp", false), ("amqps", true)], ..planned("rabbitmq") },
     planned("activemq"),
     planned("kafka"),
     planned("aws"),
@@ -43,12 +36,7 @@ const ENTRIES: &[Entry] = &[
 
 /// An adapter that has its name reserved and is not written yet.
 const fn planned(name: &'static str) -> Entry {
-    Entry {
-        name,
-        aliases: &[],
-        written: false,
-        open: None,
-    }
+    Entry { name, aliases: &[], written: false, open: None }
 }
 
 /// The adapter that a URL scheme names, and whether the scheme turns TLS on.
@@ -99,10 +87,7 @@ impl Entry {
             ))),
             None => Err(Error::new(
                 ErrorKind::Config,
-                format!(
-                    "anybroker {} has no adapter `{name}` yet",
-                    env!("CARGO_PKG_VERSION")
-                ),
+                format!("anybroker {} has no adapter `{name}` yet", env!("CARGO_PKG_VERSION")),
             )
             .with_help(format!(
                 "this version has: {}",
@@ -133,18 +118,11 @@ fn lookup(scheme: &str) -> Option<(&'static Entry, bool)> {
 
 fn unknown(scheme: &str) -> Error {
     let with_tls: Vec<String> = names().map(|name| format!("{name}+tls")).collect();
-    let aliases = ENTRIES
-        .iter()
-        .flat_map(|entry| entry.aliases.iter().map(|(alias, _)| *alias));
+    let aliases = ENTRIES.iter().flat_map(|entry| entry.aliases.iter().map(|(alias, _)| *alias));
     let schemes: Vec<&str> = names().chain(aliases).collect();
-    let near = did_you_mean(
-        scheme,
-        schemes.iter().copied().chain(with_tls.iter().map(String::as_str)),
-    );
-    Error::new(ErrorKind::Config, format!("no adapter has the scheme `{scheme}`")).with_help(format!(
-        "{near}the schemes are: {}; each may end in `+tls`",
-        schemes.join(", ")
-    ))
+    let near = did_you_mean(scheme, schemes.iter().copied().chain(with_tls.iter().map(String::as_str)));
+    Error::new(ErrorKind::Config, format!("no adapter has the scheme `{scheme}`"))
+        .with_help(format!("{near}the schemes are: {}; each may end in `+tls`", schemes.join(", ")))
 }
 
 #[cfg(test)]
@@ -166,10 +144,7 @@ mod tests {
 
     #[test]
     fn an_adapter_that_is_not_compiled_in_names_its_feature() {
-        let entry = Entry {
-            written: true,
-            ..planned("carrier-pigeon")
-        };
+        let entry = Entry { written: true, ..planned("carrier-pigeon") };
         let version = env!("CARGO_PKG_VERSION");
         let minor = &version[..version.rfind('.').unwrap()];
         assert_eq!(
@@ -183,11 +158,7 @@ mod tests {
 
     #[test]
     fn an_adapter_that_is_not_written_says_so() {
-        for (scheme, name) in [
-            ("rabbitmq", "rabbitmq"),
-            ("amqps", "rabbitmq"),
-            ("kafka+tls", "kafka"),
-        ] {
+        for (scheme, name) in [("rabbitmq", "rabbitmq"), ("amqps", "rabbitmq"), ("kafka+tls", "kafka")] {
             assert_eq!(
                 find(scheme).unwrap_err().to_string(),
                 format!(

@@ -1,7 +1,8 @@
-use crate::adapter::{Bytes, Kind, Message, MessageKey};
+use crate::adapter::{Bytes, Kind, Message, MessageKey, Text};
 use crate::{Result, codec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 
 /// What a message carries: a document, command or event of the application, encoded as JSON unless it says otherwise.
 ///
@@ -72,26 +73,31 @@ impl IntoMessage for Message {
 
 impl<B: Body> IntoMessage for &B {
     fn into_message(self) -> Result<Message> {
-        let mut message = Message::new(self.encode()?)
-            .with_type(B::TYPE_TEXT)
-            .with_content_type(B::CONTENT_TYPE_TEXT);
-        message.kind = B::KIND;
-        message.key = self.key();
+        let mut message = template::<B>();
+        message.set_payload(self.encode()?);
+        message.set_key(self.key());
         Ok(message)
     }
 }
 
-/// The constants of a [`Body`] as shared text, so that sending allocates neither.
-trait Texts {
-    const TYPE_TEXT: crate::adapter::Text;
-    const CONTENT_TYPE_TEXT: crate::adapter::Text;
-}
-
-#[expect(
-    clippy::declare_interior_mutable_const,
-    reason = "text of static bytes: cloning it copies a pointer"
-)]
-impl<B: Body> Texts for B {
-    const TYPE_TEXT: crate::adapter::Text = crate::adapter::Text::from_static(B::TYPE);
-    const CONTENT_TYPE_TEXT: crate::adapter::Text = crate::adapter::Text::from_static(B::CONTENT_TYPE);
+/// A message with what all bodies of one type share. The last one of each thread is kept, since services send long runs of one type.
+fn template<B: Body>() -> Message {
+    thread_local! {
+        static LAST: RefCell<Option<(&'static str, &'static str, Message)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((name, content_type, message))
+            if *name == B::TYPE && *content_type == B::CONTENT_TYPE && message.kind() == B::KIND =>
+        {
+            message.clone()
+        }
+        _ => {
+            let mut message = Message::default();
+            message.set_type_name(Text::from_static(B::TYPE));
+            message.set_content_type(Text::from_static(B::CONTENT_TYPE));
+            message.set_kind(B::KIND);
+            *last = Some((B::TYPE, B::CONTENT_TYPE, message.clone()));
+            message
+        }
+    })
 }

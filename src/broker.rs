@@ -151,12 +151,9 @@ impl Broker {
         self.check_open()?;
         for named in self.0.brokers.values() {
             let adapter = Arc::clone(&named.adapter);
-            undropped(async move { adapter.health().await })
-                .await
-                .map_err(|e| {
-                    e.at(format_args!("broker `{}`", named.name))
-                        .with_adapter(named.adapter.name())
-                })?;
+            undropped(async move { adapter.health().await }).await.map_err(|e| {
+                e.at(format_args!("broker `{}`", named.name)).with_adapter(named.adapter.name())
+            })?;
         }
         Ok(())
     }
@@ -193,9 +190,7 @@ impl Broker {
             }
         };
         let adapter = Arc::clone(&named.adapter);
-        undropped(async move { adapter.delete(&topology).await })
-            .await
-            .map_err(|e| link.explain(e, "delete"))
+        undropped(async move { adapter.delete(&topology).await }).await.map_err(|e| link.explain(e, "delete"))
     }
 
     /// The client library's own connection of that broker, for what this library does not cover.
@@ -219,16 +214,8 @@ impl Broker {
 
 impl Broker {
     pub(crate) fn assemble(builder: Builder) -> Result<Self> {
-        let Builder {
-            config,
-            adapters: given,
-            clock,
-            options,
-        } = builder;
-        let names: Vec<_> = given
-            .iter()
-            .map(|(name, adapter)| (name.as_str(), adapter.name()))
-            .collect();
+        let Builder { config, adapters: given, clock, options } = builder;
+        let names: Vec<_> = given.iter().map(|(name, adapter)| (name.as_str(), adapter.name())).collect();
         let resolved = config.resolve(&names, &clock)?;
         let mut adapters = resolved.adapters()?;
         adapters.extend(given);
@@ -276,24 +263,15 @@ impl Broker {
     fn opened(&self, channel: &Channel) -> Result<Option<Arc<Outlet>>> {
         self.check_open()?;
         let cell = self.outlets().get(channel.name()).cloned();
-        Ok(cell
-            .and_then(|cell| cell.get().cloned())
-            .filter(|outlet| outlet.serves(channel)))
+        Ok(cell.and_then(|cell| cell.get().cloned()).filter(|outlet| outlet.serves(channel)))
     }
 
     /// The channel's outlet, opened if it is not: one for all producers.
     pub(crate) async fn outlet(&self, channel: &Channel, window: (usize, usize)) -> Result<Arc<Outlet>> {
         self.check_open()?;
         let (named, link, bound) = self.link(channel)?;
-        let outlet = self
-            .outlet_to(
-                named,
-                &link,
-                Target::Channel(Arc::clone(&link.binding)),
-                &bound,
-                window,
-            )
-            .await?;
+        let outlet =
+            self.outlet_to(named, &link, Target::Channel(Arc::clone(&link.binding)), &bound, window).await?;
         if outlet.link().binding.channel != link.binding.channel {
             let name = channel.name();
             let what = format!("channel `{name}` is open already with another kind or other requirements");
@@ -313,8 +291,7 @@ impl Broker {
         bound: &Bound,
     ) -> Result<Arc<Outlet>> {
         let target = Target::DeadLetter(Arc::clone(&link.binding), subscription);
-        self.outlet_to(named, link, target, bound, self.0.options.window())
-            .await
+        self.outlet_to(named, link, target, bound, self.0.options.window()).await
     }
 
     async fn outlet_to(
@@ -429,10 +406,7 @@ impl Broker {
                 Err(error) if self.0.options.patient && error.is_retryable() => {
                     self.check_open()?;
                     tracing::warn!(%error, "not open yet");
-                    self.0
-                        .clock
-                        .sleep_until(self.0.clock.now() + backoff.next_wait())
-                        .await;
+                    self.0.clock.sleep_until(self.0.clock.now() + backoff.next_wait()).await;
                 }
                 other => return other,
             }
@@ -440,12 +414,10 @@ impl Broker {
     }
 
     fn named(&self, bound: &Bound) -> Result<&Named> {
-        self.0.brokers.get(&bound.broker).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Config,
-                format!("there is no broker `{}`", bound.broker),
-            )
-        })
+        self.0
+            .brokers
+            .get(&bound.broker)
+            .ok_or_else(|| Error::new(ErrorKind::Config, format!("there is no broker `{}`", bound.broker)))
     }
 
     fn outlets(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<Arc<Outlet>>>>> {
@@ -468,10 +440,7 @@ impl Inner {
         }
         let outlets: Vec<_> = {
             let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-            outlets
-                .drain()
-                .filter_map(|(_, cell)| cell.get().cloned())
-                .collect()
+            outlets.drain().filter_map(|(_, cell)| cell.get().cloned()).collect()
         };
         for outlet in outlets {
             closed.unsent += outlet.close(deadline).await;
@@ -515,12 +484,7 @@ impl Named {
         let mut settings = options.outlet(options.window(), Foreign::default());
         settings.reopen = false;
         let replier = Replier::new(link.clone(), settings, board.clone(), Arc::clone(&broker));
-        Self {
-            name: broker,
-            adapter,
-            mailbox: Mailbox::new(link),
-            replier: Arc::new(replier),
-        }
+        Self { name: broker, adapter, mailbox: Mailbox::new(link), replier: Arc::new(replier) }
     }
 
     pub(crate) fn parts(&self) -> (&Arc<str>, &Arc<Replier>) {
@@ -530,11 +494,7 @@ impl Named {
 
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let adapters = self
-            .0
-            .brokers
-            .iter()
-            .map(|(name, named)| (name, named.adapter.name()));
+        let adapters = self.0.brokers.iter().map(|(name, named)| (name, named.adapter.name()));
         f.debug_map().entries(adapters).finish()
     }
 }

@@ -52,13 +52,7 @@ impl Options {
 
     pub(crate) fn outlet(&self, window: (usize, usize), foreign: Foreign) -> outlet::Settings {
         let (window_messages, window_bytes) = window;
-        outlet::Settings {
-            window_messages,
-            window_bytes,
-            backoff: self.backoff,
-            reopen: true,
-            foreign,
-        }
+        outlet::Settings { window_messages, window_bytes, backoff: self.backoff, reopen: true, foreign }
     }
 }
 

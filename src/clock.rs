@@ -49,12 +49,7 @@ impl ManualClock {
     #[expect(clippy::disallowed_methods, reason = "an Instant has no other origin")]
     pub fn at(wall: Timestamp) -> Self {
         let passed = Mutex::new(Duration::ZERO);
-        Self(Arc::new(Manual {
-            base: Instant::now(),
-            wall,
-            passed,
-            moved: Notify::new(),
-        }))
+        Self(Arc::new(Manual { base: Instant::now(), wall, passed, moved: Notify::new() }))
     }
 
     /// Moves time on and wakes whoever slept until then.

@@ -132,10 +132,6 @@ impl<'de> Deserialize<'de> for Config {
 fn named<T>(table: Option<Node>, read: fn(Node) -> Result<T>) -> Result<BTreeMap<String, T>> {
     match table {
         None => Ok(BTreeMap::new()),
-        Some(node) => node
-            .table()?
-            .fields()
-            .map(|(name, node)| Ok((name.to_owned(), read(node)?)))
-            .collect(),
+        Some(node) => node.table()?.fields().map(|(name, node)| Ok((name.to_owned(), read(node)?))).collect(),
     }
 }

@@ -52,10 +52,7 @@ impl Consumer {
     /// # Errors
     /// None today.
     pub async fn close(&self) -> Result<Closed> {
-        Ok(Closed {
-            given_back: self.inlet.close().await,
-            unsent: 0,
-        })
+        Ok(Closed { given_back: self.inlet.close().await, unsent: 0 })
     }
 
     /// How it is doing, and what it holds.
@@ -75,9 +72,7 @@ impl Stream for Consumer {
     type Item = Result<Delivery>;
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let inlet = &self.inlet;
-        inlet
-            .poll_next(cx)
-            .map(|parcel| parcel.map(|parcel| Ok(Delivery::new(parcel, Arc::clone(inlet)))))
+        inlet.poll_next(cx).map(|parcel| parcel.map(|parcel| Ok(Delivery::new(parcel, Arc::clone(inlet)))))
     }
 }
 

@@ -17,16 +17,13 @@ use tokio::sync::oneshot;
 #[must_use = "a delivery that is dropped unsettled comes again"]
 pub struct Delivery {
     // Present until it is settled or dropped.
-    parcel: Option<Parcel>,
+    parcel: Option<Box<Parcel>>,
     inlet: Arc<Inlet>,
 }
 
 impl Delivery {
-    pub(crate) const fn new(parcel: Parcel, inlet: Arc<Inlet>) -> Self {
-        Self {
-            parcel: Some(parcel),
-            inlet,
-        }
+    pub(crate) const fn new(parcel: Box<Parcel>, inlet: Arc<Inlet>) -> Self {
+        Self { parcel: Some(parcel), inlet }
     }
 
     /// The message.
@@ -45,7 +42,7 @@ impl Delivery {
             return Err(error.duplicate());
         }
         // A foreign client may not say the type: then the payload decides.
-        if let Some(other) = message.type_name.as_ref().filter(|name| ***name != *B::TYPE) {
+        if let Some(other) = message.type_name().filter(|name| ***name != *B::TYPE) {
             let what = format!("the message is a `{other}`, not a `{}`", B::TYPE);
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("decode"));
         }
@@ -63,7 +60,7 @@ impl Delivery {
     /// What only this broker knows about the delivery.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.parcel().extensions
+        self.parcel().extensions()
     }
 
     /// What is wrong with a record that could not be translated into a message. Its payload is the record as it came.
@@ -71,7 +68,7 @@ impl Delivery {
     /// Such a record is handed out only where there is no dead-letter channel.
     #[must_use]
     pub fn undecodable(&self) -> Option<&Error> {
-        self.parcel().undecodable.as_deref()
+        self.parcel().undecodable()
     }
 
     /// Whether the delivery belongs to this consumer no more: it comes again, perhaps elsewhere, and settling it fails.
@@ -129,10 +126,7 @@ impl Delivery {
         self.inlet.replier().reply(self.message(), body).await
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "the parcel is taken only by methods that take the delivery"
-    )]
+    #[expect(clippy::expect_used, reason = "the parcel is taken only by methods that take the delivery")]
     fn parcel(&self) -> &Parcel {
         self.parcel.as_ref().expect("present until settled")
     }
@@ -185,10 +179,7 @@ impl Future for Settlement {
             Progress::Queued(inlet, seq) => inlet.poll_settled(*seq, cx),
             Progress::Task(result) => Pin::new(result).poll(cx).map(|result| {
                 result.unwrap_or_else(|_| {
-                    Err(Error::new(
-                        ErrorKind::Closed,
-                        "the consumer ended before it was settled",
-                    ))
+                    Err(Error::new(ErrorKind::Closed, "the consumer ended before it was settled"))
                 })
             }),
         }

@@ -26,10 +26,7 @@ pub(crate) fn check(adapter: &'static str, binding: &Binding, has: &Capabilities
     need(requires.order_per_key, Capability::OrderPerKey);
     need(requires.durable, Capability::Durable);
     need(requires.delayed_retry, Capability::DelayedRetry);
-    need(
-        requires.dead_letter_after.is_some() || requires.expired_to_dead_letter,
-        Capability::DeadLetter,
-    );
+    need(requires.dead_letter_after.is_some() || requires.expired_to_dead_letter, Capability::DeadLetter);
     need(requires.bounded.is_some(), Capability::Bounded);
     for capability in needs {
         require(adapter, binding, has, capability)?;
@@ -87,10 +84,7 @@ pub(crate) fn require(
     }
     let (why, help) = match has.refusal(capability) {
         Some(refusal) => (refusal.why.as_str(), refusal.help.as_str()),
-        None => (
-            "does not have",
-            "bind it to a broker that has it, or drop the requirement",
-        ),
+        None => ("does not have", "bind it to a broker that has it, or drop the requirement"),
     };
     let name = binding.channel.name();
     let what = format!("channel `{name}` requires `{capability}`, which `{adapter}` {why}");

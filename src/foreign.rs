@@ -1,4 +1,4 @@
-use crate::adapter::{Kind, Message, Text, Timestamp};
+use crate::adapter::{Kind, Message, MessageKey, Text, Timestamp};
 use crate::config::Field;
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ impl Foreign {
     pub(crate) fn outgoing(&self, message: &mut Message) {
         for (field, name) in &self.0 {
             let value = match field {
-                Field::Id => message.id.as_ref().map(|id| id.to_text().into_bytes()),
-                Field::Type => message.type_name.clone().map(Text::into_bytes),
-                Field::Key => message.key.as_ref().map(|key| key.bytes().clone()),
-                Field::CorrelationId => message.correlation_id.clone().map(Text::into_bytes),
-                Field::ReplyTo => message.reply_to.clone().map(Text::into_bytes),
-                Field::ContentType => message.content_type.clone().map(Text::into_bytes),
-                Field::Kind => message.kind.map(|kind| kind.as_str().into()),
-                Field::Time => message.time.map(|time| time.as_millis().to_string().into()),
+                Field::Id => message.id().map(|id| id.to_text().into_bytes()),
+                Field::Type => message.type_name().cloned().map(Text::into_bytes),
+                Field::Key => message.key().map(|key| key.bytes().clone()),
+                Field::CorrelationId => message.correlation_id().cloned().map(Text::into_bytes),
+                Field::ReplyTo => message.reply_to().cloned().map(Text::into_bytes),
+                Field::ContentType => message.content_type().cloned().map(Text::into_bytes),
+                Field::Kind => message.kind().map(|kind| kind.as_str().into()),
+                Field::Time => message.time().map(|time| time.as_millis().to_string().into()),
             };
             if let Some(value) = value {
-                message.headers.set(name.as_str(), value);
+                message.headers_mut().set(name.as_str(), value);
             }
         }
     }
@@ -29,20 +29,24 @@ impl Foreign {
     /// Fills fields that are missing from the foreign headers.
     pub(crate) fn incoming(&self, message: &mut Message) {
         for (field, name) in &self.0 {
-            let Some(value) = message.headers.bytes(name).cloned() else {
+            let Some(value) = message.headers().bytes(name).cloned() else {
                 continue;
             };
             let text = Text::from_utf8(value.clone()).ok();
             match field {
-                Field::Id if message.id.is_none() => message.id = text.map(Into::into),
-                Field::Type if message.type_name.is_none() => message.type_name = text,
-                Field::Key if message.key.is_none() => message.key = Some(value.into()),
-                Field::CorrelationId if message.correlation_id.is_none() => message.correlation_id = text,
-                Field::ReplyTo if message.reply_to.is_none() => message.reply_to = text,
-                Field::ContentType if message.content_type.is_none() => message.content_type = text,
-                Field::Kind if message.kind.is_none() => message.kind = text.and_then(|t| Kind::parse(&t)),
-                Field::Time if message.time.is_none() => {
-                    message.time = text.and_then(|t| t.parse().ok()).map(Timestamp::from_millis);
+                Field::Id if message.id().is_none() => message.set_id(text.map(Into::into)),
+                Field::Type if message.type_name().is_none() => message.set_type_name(text),
+                Field::Key if message.key().is_none() => message.set_key(MessageKey::from(value)),
+                Field::CorrelationId if message.correlation_id().is_none() => {
+                    message.set_correlation_id(text)
+                }
+                Field::ReplyTo if message.reply_to().is_none() => message.set_reply_to(text),
+                Field::ContentType if message.content_type().is_none() => message.set_content_type(text),
+                Field::Kind if message.kind().is_none() => {
+                    message.set_kind(text.and_then(|t| Kind::parse(&t)))
+                }
+                Field::Time if message.time().is_none() => {
+                    message.set_time(text.and_then(|t| t.parse().ok()).map(Timestamp::from_millis));
                 }
                 _ => {}
             }

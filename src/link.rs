@@ -29,16 +29,10 @@ impl Link {
             _ => None,
         };
         self.prepare(topology).await?;
-        let options = SenderOptions::new(
-            self.clock.now() + self.open_within,
-            Arc::clone(&self.clock),
-            events,
-        );
-        let opened = self
-            .adapter
-            .open_sender(to, &options)
-            .await
-            .map_err(|e| self.explain(e, "open sender"))?;
+        let options =
+            SenderOptions::new(self.clock.now() + self.open_within, Arc::clone(&self.clock), events);
+        let opened =
+            self.adapter.open_sender(to, &options).await.map_err(|e| self.explain(e, "open sender"))?;
         match to {
             Target::Channel(_) => self.checked(opened, |_| Ok(())),
             _ => Ok(opened),
@@ -57,10 +51,7 @@ impl Link {
             }
             Source::DeadLetter(binding, name) => Topology::DeadLetter(Arc::clone(binding), name.clone()),
             _ => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "this source is not known here",
-                ));
+                return Err(Error::new(ErrorKind::Unsupported, "this source is not known here"));
             }
         };
         self.prepare(Some(topology)).await
@@ -81,11 +72,8 @@ impl Link {
             Arc::clone(&self.clock),
             events,
         );
-        let opened = self
-            .adapter
-            .open_receiver(from, &options)
-            .await
-            .map_err(|e| self.explain(e, "open receiver"))?;
+        let opened =
+            self.adapter.open_receiver(from, &options).await.map_err(|e| self.explain(e, "open receiver"))?;
         match from {
             Source::Subscription(binding, subscription) => self.checked(opened, |has| {
                 effective::check_subscription(self.adapter.name(), binding, subscription, has)
@@ -107,11 +95,9 @@ impl Link {
         let most = effective::with_emulation(self.adapter.capabilities());
         effective::check(self.adapter.name(), &self.binding, &most)?;
         match topology {
-            Some(topology) if self.declare != Declare::Never => self
-                .adapter
-                .declare(&topology, self.declare)
-                .await
-                .map_err(|e| self.explain(e, "declare")),
+            Some(topology) if self.declare != Declare::Never => {
+                self.adapter.declare(&topology, self.declare).await.map_err(|e| self.explain(e, "declare"))
+            }
             _ => Ok(()),
         }
     }

@@ -22,12 +22,7 @@ impl OpenProducer {
     pub(crate) fn new(broker: Broker, channel: Channel) -> Self {
         let within = broker.options().send_within;
         let window = broker.options().window();
-        Self {
-            broker,
-            channel,
-            within,
-            window,
-        }
+        Self { broker, channel, within, window }
     }
 
     /// How long each send may take. The default is 30 s.
@@ -38,10 +33,7 @@ impl OpenProducer {
 
     /// The most messages and bytes on their way at once. The default is 4096 messages and 64 MiB. The first producer of a channel decides.
     pub const fn window(mut self, messages: usize, bytes: usize) -> Self {
-        self.window = (
-            if messages == 0 { 1 } else { messages },
-            if bytes == 0 { 1 } else { bytes },
-        );
+        self.window = (if messages == 0 { 1 } else { messages }, if bytes == 0 { 1 } else { bytes });
         self
     }
 
@@ -75,11 +67,7 @@ pub struct OpenConsumer {
 
 impl OpenConsumer {
     pub(crate) fn new(broker: Broker, from: From) -> Self {
-        Self {
-            broker,
-            from,
-            prefetch: Room::new(256, 64 << 20),
-        }
+        Self { broker, from, prefetch: Room::new(256, 64 << 20) }
     }
 
     /// The most messages that may be unsettled: queued, in the application's hands and parked together. The default is 256; zero is taken as one.
@@ -125,14 +113,7 @@ impl OpenConsumer {
             .patiently(|| {
                 let status = self.broker.board().handle(name, what.clone());
                 let (link, source, settings) = (link.clone(), source.clone(), settings.clone());
-                Inlet::open(
-                    link,
-                    source,
-                    settings,
-                    dead_letters.clone(),
-                    Arc::clone(replier),
-                    status,
-                )
+                Inlet::open(link, source, settings, dead_letters.clone(), Arc::clone(replier), status)
             })
             .await?;
         let consumer = Consumer::new(Arc::clone(&inlet));
@@ -161,11 +142,7 @@ impl OpenConsumer {
         }
         let requires = link.binding.channel.requirements();
         let required = requires.dead_letter_after.is_some() || requires.expired_to_dead_letter;
-        match self
-            .broker
-            .dead_letter_outlet(named, &link, subscription, &bound)
-            .await
-        {
+        match self.broker.dead_letter_outlet(named, &link, subscription, &bound).await {
             Ok(outlet) => Ok(Some(outlet)),
             Err(e) if !required && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
                 Ok(None)

@@ -1,6 +1,6 @@
 use crate::adapter::{
-    Adapter, Events, Message, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle, Target,
-    Text,
+    Adapter, Events, Message, MessageId, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle,
+    Target, Text,
 };
 use crate::link::{Link, undropped};
 use crate::outlet::{Outlet, Sending, Settings};
@@ -29,13 +29,7 @@ const ADDRESSES: usize = 256;
 
 impl Replier {
     pub(crate) fn new(link: Link, settings: Settings, board: Board, broker: Arc<str>) -> Self {
-        Self {
-            link,
-            settings,
-            board,
-            broker,
-            outlets: tokio::sync::Mutex::default(),
-        }
+        Self { link, settings, board, broker, outlets: tokio::sync::Mutex::default() }
     }
 
     /// Sends what waits, and says how many replies were left.
@@ -48,15 +42,14 @@ impl Replier {
     }
 
     pub(crate) async fn reply<B: Body>(&self, request: &Message, body: &B) -> Result<Receipt> {
-        let Some(address) = request.reply_to.clone() else {
+        let Some(address) = request.reply_to().cloned() else {
             let what = "the message has no return address: nobody waits for an answer";
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("reply"));
         };
         let mut reply = body.into_message()?;
-        reply.correlation_id = request
-            .correlation_id
-            .clone()
-            .or_else(|| request.id.as_ref().map(|id| id.to_text()));
+        reply.set_correlation_id(
+            request.correlation_id().cloned().or_else(|| request.id().map(MessageId::to_text)),
+        );
         let outlet = self.outlet(&address).await?;
         let result = match outlet.send(reply, self.link.open_within) {
             Sending::Done(result) => result,
@@ -74,13 +67,9 @@ impl Replier {
             return Ok(Arc::clone(outlet));
         }
         let status = self.board.handle(&self.broker, "a return address".into());
-        let outlet = Outlet::open(
-            self.link.clone(),
-            Target::Reply(address.clone()),
-            self.settings.clone(),
-            status,
-        )
-        .await?;
+        let outlet =
+            Outlet::open(self.link.clone(), Target::Reply(address.clone()), self.settings.clone(), status)
+                .await?;
         if outlets.len() >= ADDRESSES {
             let (_, oldest) = outlets.remove(0);
             let deadline = self.link.clock.now() + self.link.open_within;
@@ -145,19 +134,11 @@ impl Mailbox {
     pub(crate) fn expect(self: &Arc<Self>, id: Text) -> Expected {
         let (sender, reply) = oneshot::channel();
         self.lock().insert(id.clone(), sender);
-        Expected {
-            mailbox: Arc::clone(self),
-            id,
-            reply,
-        }
+        Expected { mailbox: Arc::clone(self), id, reply }
     }
 
     pub(crate) async fn close(&self) {
-        let receiver = self
-            .receiver
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(receiver) = receiver {
             // It is gone either way; whoever still waits for a reply is told by the receiving task.
             let _ = undropped(async move {
@@ -172,15 +153,10 @@ impl Mailbox {
         let mut batch = Vec::new();
         let error = loop {
             let received = receiver.receive_batch(Room::new(256, 64 << 20), &mut batch).await;
-            let mut settles: Vec<_> = batch
-                .iter()
-                .map(|r| Settle::new(r.token.clone(), Outcome::Ack))
-                .collect();
+            let mut settles: Vec<_> =
+                batch.iter().map(|r| Settle::new(r.token.clone(), Outcome::Ack)).collect();
             for reply in batch.drain(..).filter_map(|received| received.content.ok()) {
-                let waiting = reply
-                    .correlation_id
-                    .as_ref()
-                    .and_then(|id| self.lock().remove(id));
+                let waiting = reply.correlation_id().and_then(|id| self.lock().remove(id));
                 // A reply that nobody waits for, not any more or never, reaches nobody else.
                 if waiting.is_none_or(|waiting| waiting.send(Ok(reply)).is_err()) {
                     self.late.fetch_add(1, Ordering::Relaxed);
@@ -221,9 +197,7 @@ pub(crate) struct Expected {
 
 impl Expected {
     pub(crate) async fn reply(&mut self) -> Result<Message> {
-        (&mut self.reply)
-            .await
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the broker is closed")))
+        (&mut self.reply).await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the broker is closed")))
     }
 }
 

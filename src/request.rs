@@ -25,13 +25,7 @@ pub struct Request<R> {
 
 impl<R: Body> Request<R> {
     pub(crate) fn new(broker: Broker, channel: Channel, ask: impl IntoMessage, within: Duration) -> Self {
-        Self {
-            broker,
-            channel,
-            message: ask.into_message(),
-            within,
-            reply: PhantomData,
-        }
+        Self { broker, channel, message: ask.into_message(), within, reply: PhantomData }
     }
 
     /// How long to wait for the reply, sending included. The default is 30 s.
@@ -49,10 +43,15 @@ impl<R: Body> Request<R> {
         let producer = self.broker.producer(&self.channel).deadline(self.within).await?;
         let id = crate::id::new_id(clock.wall());
         let correlation: Text = id.to_text();
-        message.reply_to = Some(mailbox.address().await.map_err(explain)?);
-        message.correlation_id = Some(correlation.clone());
-        message.id.get_or_insert(id);
-        message.expires_at.get_or_insert(clock.wall().after(self.within));
+        message.set_reply_to(mailbox.address().await.map_err(explain)?);
+        message.set_correlation_id(correlation.clone());
+        if message.id().is_none() {
+            message.set_id(id);
+        }
+        if message.expires_at().is_none() {
+            // Nobody waits for the answer after that.
+            message.set_expires_at(clock.wall().after(self.within));
+        }
         let mut expected = mailbox.expect(correlation);
         producer.send(message).await?;
         let reply = tokio::select! {
@@ -62,7 +61,7 @@ impl<R: Body> Request<R> {
                 return Err(explain(Error::new(ErrorKind::Timeout, what)));
             }
         };
-        if let Some(other) = reply.type_name.as_ref().filter(|name| ***name != *R::TYPE) {
+        if let Some(other) = reply.type_name().filter(|name| ***name != *R::TYPE) {
             let what = format!("the reply is a `{other}`, not a `{}`", R::TYPE);
             return Err(explain(Error::new(ErrorKind::InvalidMessage, what)));
         }

@@ -25,9 +25,7 @@ fn distance(from: &str, to: &str) -> usize {
     for (i, a) in from.chars().enumerate() {
         let mut row = vec![i + 1];
         for (j, b) in to.iter().enumerate() {
-            let mut best = (row[j] + 1)
-                .min(last[j + 1] + 1)
-                .min(last[j] + usize::from(a != *b));
+            let mut best = (row[j] + 1).min(last[j + 1] + 1).min(last[j] + usize::from(a != *b));
             if j > 0 && previous == Some(*b) && a == to[j - 1] {
                 best = best.min(before_last[j - 1] + 1);
             }
@@ -62,10 +60,7 @@ mod tests {
     fn only_a_near_candidate_is_meant() {
         assert_eq!(nearest("kafak", ["memory", "kafka"]), Some("kafka"));
         assert_eq!(nearest("URL", ["url", "tls"]), Some("url"));
-        assert_eq!(
-            nearest("order_per_key", ["durable", "order-per-key"]),
-            Some("order-per-key")
-        );
+        assert_eq!(nearest("order_per_key", ["durable", "order-per-key"]), Some("order-per-key"));
         assert_eq!(nearest("nats", ["memory", "kafka", "sqs"]), None);
         assert_eq!(nearest("", ["url"]), None);
     }

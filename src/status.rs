@@ -54,14 +54,9 @@ struct Handles {
 
 impl Board {
     pub(crate) fn new<'a>(brokers: impl Iterator<Item = &'a str>) -> Self {
-        let brokers = brokers
-            .map(|name| (name.to_owned(), BrokerStatus::default()))
-            .collect();
+        let brokers = brokers.map(|name| (name.to_owned(), BrokerStatus::default())).collect();
         let publish = watch::Sender::new(Status { brokers });
-        Self(Arc::new(Inner {
-            handles: Mutex::default(),
-            publish,
-        }))
+        Self(Arc::new(Inner { handles: Mutex::default(), publish }))
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Status> {
@@ -73,15 +68,8 @@ impl Board {
         let mut handles = self.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.next += 1;
         let id = handles.next;
-        handles
-            .states
-            .insert(id, (Arc::clone(broker), BrokerStatus::default()));
-        HandleStatus {
-            board: self.clone(),
-            id,
-            broker: Arc::clone(broker),
-            what,
-        }
+        handles.states.insert(id, (Arc::clone(broker), BrokerStatus::default()));
+        HandleStatus { board: self.clone(), id, broker: Arc::clone(broker), what }
     }
 
     /// From now on every broker is closed, whatever its handles say.
@@ -90,10 +78,7 @@ impl Board {
         handles.closed = true;
         self.0.publish.send_modify(|status| {
             for broker in status.brokers.values_mut() {
-                *broker = BrokerStatus {
-                    state: State::Closed,
-                    reason: None,
-                };
+                *broker = BrokerStatus { state: State::Closed, reason: None };
             }
         });
     }
@@ -131,12 +116,7 @@ pub(crate) struct HandleStatus {
 impl HandleStatus {
     /// Reports a change, once, to the log and to whoever watches.
     pub(crate) fn set(&self, state: State, reason: Option<String>) {
-        let mut handles = self
-            .board
-            .0
-            .handles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.board.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((_, now)) = handles.states.get_mut(&self.id) else {
             return;
         };
@@ -156,27 +136,14 @@ impl HandleStatus {
     }
 
     pub(crate) fn state(&self) -> State {
-        let handles = self
-            .board
-            .0
-            .handles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        handles
-            .states
-            .get(&self.id)
-            .map_or(State::Closed, |(_, status)| status.state)
+        let handles = self.board.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.states.get(&self.id).map_or(State::Closed, |(_, status)| status.state)
     }
 }
 
 impl Drop for HandleStatus {
     fn drop(&mut self) {
-        let mut handles = self
-            .board
-            .0
-            .handles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.board.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.states.remove(&self.id);
         self.board.publish(&self.broker, &handles);
     }

@@ -32,21 +32,9 @@ fn unknown_keys_are_named_at_every_level() {
             "did you mean `brokers`? the keys are: default, brokers, channels",
         ),
         ("zzz = 1", "zzz", "the keys are: default, brokers, channels"),
-        (
-            "brokers.main.ulr = 'x'",
-            "brokers.main.ulr",
-            &format!("did you mean `url`? {broker}"),
-        ),
-        (
-            "brokers.main.kafak = 1",
-            "brokers.main.kafak",
-            &format!("did you mean `kafka`? {broker}"),
-        ),
-        (
-            "brokers.main.amqps = 1",
-            "brokers.main.amqps",
-            &format!("did you mean `rabbitmq`? {broker}"),
-        ),
+        ("brokers.main.ulr = 'x'", "brokers.main.ulr", &format!("did you mean `url`? {broker}")),
+        ("brokers.main.kafak = 1", "brokers.main.kafak", &format!("did you mean `kafka`? {broker}")),
+        ("brokers.main.amqps = 1", "brokers.main.amqps", &format!("did you mean `rabbitmq`? {broker}")),
         (
             "brokers.main = { url = 'x', tls = { server_name = 'x' } }",
             "brokers.main.tls.server_name",
@@ -78,10 +66,7 @@ fn unknown_keys_are_named_at_every_level() {
             "did you mean `content-type`? the keys are: type, id, key, correlation-id, reply-to, time, kind, content-type",
         ),
     ] {
-        assert_eq!(
-            refused(document),
-            format!("{path}: unknown key\n  = help: {help}")
-        );
+        assert_eq!(refused(document), format!("{path}: unknown key\n  = help: {help}"));
     }
 }
 
@@ -90,10 +75,7 @@ fn wrong_types_and_values_are_named() {
     for (document, text) in [
         ("default = 1", "default: expected text, found a whole number"),
         ("brokers = 1.5", "brokers: expected a table, found a number"),
-        (
-            "brokers.main = 'hunter2'",
-            "brokers.main: expected a table, found text",
-        ),
+        ("brokers.main = 'hunter2'", "brokers.main: expected a table, found text"),
         (
             "brokers.main.url = ['hunter2']",
             "brokers.main.url: expected text, `{ env = \"NAME\" }` or `{ file = \"path\" }`, found a list",
@@ -102,22 +84,13 @@ fn wrong_types_and_values_are_named() {
             "brokers.main.url = { env = 'A', file = 'B' }",
             "brokers.main.url: expected text, `{ env = \"NAME\" }` or `{ file = \"path\" }`",
         ),
-        (
-            "brokers.main.url.env = true",
-            "brokers.main.url.env: expected text, found a boolean",
-        ),
+        ("brokers.main.url.env = true", "brokers.main.url.env: expected text, found a boolean"),
         (
             "[brokers.main]\nurl = 'x'\ntls = 'hunter2'",
             "brokers.main.tls: expected `true`, `false` or a table, found text",
         ),
-        (
-            "[brokers.main]\nurl = 'x'\ntls.ca = {}",
-            "brokers.main.tls.ca: expected text, found a table",
-        ),
-        (
-            "[brokers.main]\nurl = 'x'\nauth = 'hunter2'",
-            "brokers.main.auth: expected a table, found text",
-        ),
+        ("[brokers.main]\nurl = 'x'\ntls.ca = {}", "brokers.main.tls.ca: expected text, found a table"),
+        ("[brokers.main]\nurl = 'x'\nauth = 'hunter2'", "brokers.main.auth: expected a table, found text"),
         (
             "[brokers.main]\nurl = 'x'\nauth.password = 12345",
             "brokers.main.auth.password: expected text, `{ env = \"NAME\" }` or `{ file = \"path\" }`, found a whole number",
@@ -140,18 +113,9 @@ fn wrong_types_and_values_are_named() {
             "[brokers.main]\ntls = true",
             "brokers.main: the key `url` is missing\n  = help: say where the broker is, such as `url = \"memory://main\"`",
         ),
-        (
-            "channels.a.address = 1",
-            "channels.a.address: expected text or a table, found a whole number",
-        ),
-        (
-            "channels.a.durable = 'yes'",
-            "channels.a.durable: expected `true` or `false`, found text",
-        ),
-        (
-            "channels.a.bounded = true",
-            "channels.a.bounded: expected a whole number, found a boolean",
-        ),
+        ("channels.a.address = 1", "channels.a.address: expected text or a table, found a whole number"),
+        ("channels.a.durable = 'yes'", "channels.a.durable: expected `true` or `false`, found text"),
+        ("channels.a.bounded = true", "channels.a.bounded: expected a whole number, found a boolean"),
         (
             "channels.a.dead-letter-after = 0",
             "channels.a.dead-letter-after: the number must be at least 1, and not beyond what a count can hold",
@@ -174,10 +138,7 @@ fn wrong_types_and_values_are_named() {
             "channels.a.kind: there is no choice `publish_subscribe`\n  = help: did you mean `publish-subscribe`? the choices \
              are: point-to-point, publish-subscribe",
         ),
-        (
-            "channels.a.headers.id = 1",
-            "channels.a.headers.id: expected text, found a whole number",
-        ),
+        ("channels.a.headers.id = 1", "channels.a.headers.id: expected text, found a whole number"),
         (
             "channels.a.kafka.list = [1, { since = 2024-01-01 }]",
             "channels.a.kafka.list.since: there are no dates in configuration\n  = help: put it in quotes",
@@ -191,10 +152,7 @@ fn wrong_types_and_values_are_named() {
 fn what_is_not_toml_is_named_by_line_and_never_quoted() {
     for (document, text) in [
         ("[brokers.main]\nurl = hunter2\n", "line 2: "),
-        (
-            "[brokers.main]\nurl = 'a'\nurl = 'hunter2'\n",
-            "line 3: duplicate key",
-        ),
+        ("[brokers.main]\nurl = 'a'\nurl = 'hunter2'\n", "line 3: duplicate key"),
         ("\n\n[brokers.main", "line 3: unclosed table, expected `]`"),
         ("password = \"hunter2", "line 1: "),
     ] {
@@ -209,27 +167,18 @@ fn a_file_is_named() {
     let path =
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("messaging-{}.toml", std::process::id()));
     let file = path.display();
-    assert_eq!(
-        told(&Config::load(&path).unwrap_err()),
-        format!("the file `{file}` does not exist")
-    );
+    assert_eq!(told(&Config::load(&path).unwrap_err()), format!("the file `{file}` does not exist"));
     for (content, text) in [
         (&b"\xff"[..], format!("the file `{file}` is not UTF-8")),
         (b"[brokers.main]\n]", format!("{file}: line 2: ")),
-        (
-            b"default = 1",
-            format!("{file}: default: expected text, found a whole number"),
-        ),
+        (b"default = 1", format!("{file}: default: expected text, found a whole number")),
     ] {
         fs::write(&path, content).unwrap();
         let error = told(&Config::load(&path).unwrap_err());
         assert!(error.starts_with(&text), "{error}");
     }
     fs::write(&path, "brokers.main.url = 'memory://main'").unwrap();
-    assert_eq!(
-        Config::load(&path).unwrap(),
-        Config::url("memory://main").unwrap()
-    );
+    assert_eq!(Config::load(&path).unwrap(), Config::url("memory://main").unwrap());
     fs::remove_file(&path).unwrap();
 }
 
@@ -294,20 +243,12 @@ fn every_source_gives_the_same_configuration() {
     });
     let settings = |key: &str, value| -> Settings {
         let password = Value::String("hunter2".to_owned());
-        [
-            (key.to_owned(), Value::Integer(value)),
-            ("password".to_owned(), password),
-        ]
-        .into_iter()
-        .collect()
+        [(key.to_owned(), Value::Integer(value)), ("password".to_owned(), password)].into_iter().collect()
     };
     let mut tls = Tls::default();
     tls.ca = Some("ca.pem".to_owned());
-    let auth = Auth::new()
-        .kind("plain")
-        .username("svc")
-        .password("hunter2")
-        .token(SecretSource::env("TOKEN"));
+    let auth =
+        Auth::new().kind("plain").username("svc").password("hunter2").token(SecretSource::env("TOKEN"));
     let built = Config::new()
         .default_broker("main")
         .broker(
@@ -317,10 +258,7 @@ fn every_source_gives_the_same_configuration() {
                 .auth(auth)
                 .settings("kafka", settings("linger", 5)),
         )
-        .broker(
-            "events",
-            Broker::new(SecretSource::file("/run/secrets/url")).tls(Tls::default()),
-        )
+        .broker("events", Broker::new(SecretSource::file("/run/secrets/url")).tls(Tls::default()))
         .channel(
             "orders",
             Channel::new()
@@ -342,9 +280,7 @@ fn errors_of_other_sources_name_the_path_too() {
     let error =
         serde_json::from_str::<Config>(r#"{ "brokers": { "main": { "ulr": "hunter2" } } }"#).unwrap_err();
     assert!(
-        error
-            .to_string()
-            .starts_with("brokers.main.ulr: unknown key\n  = help: did you mean `url`?"),
+        error.to_string().starts_with("brokers.main.ulr: unknown key\n  = help: did you mean `url`?"),
         "{error}"
     );
 }

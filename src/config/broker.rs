@@ -29,12 +29,7 @@ impl Broker {
     /// The broker at that URL, which may be a secret as a whole.
     #[must_use]
     pub fn new(url: impl Into<SecretSource>) -> Self {
-        Self {
-            url: url.into(),
-            tls: None,
-            auth: None,
-            settings: AdapterTables::new(),
-        }
+        Self { url: url.into(), tls: None, auth: None, settings: AdapterTables::new() }
     }
 
     /// Turns TLS on; `Tls::default()` trusts the system's authorities.
@@ -95,10 +90,7 @@ impl Broker {
             Some(Switch::Off) if secure => {
                 return Err(fault(
                     &join(path, "tls"),
-                    format_args!(
-                        "`false` contradicts the URL's scheme `{}`, which asks for TLS",
-                        url.scheme
-                    ),
+                    format_args!("`false` contradicts the URL's scheme `{}`, which asks for TLS", url.scheme),
                 )
                 .with_help("change one of them"));
             }

@@ -268,11 +268,7 @@ impl Additions {
             ("order-per-key", self.order_per_key, &mut code.order_per_key),
             ("durable", self.durable, &mut code.durable),
             ("delayed-retry", self.delayed_retry, &mut code.delayed_retry),
-            (
-                "expired-to-dead-letter",
-                self.expired_to_dead_letter,
-                &mut code.expired_to_dead_letter,
-            ),
+            ("expired-to-dead-letter", self.expired_to_dead_letter, &mut code.expired_to_dead_letter),
         ] {
             match added {
                 Some(false) if *required => return Err(weaker(&join(path, key), false, true)),
@@ -306,11 +302,8 @@ impl Additions {
 }
 
 fn weaker(path: &str, added: impl fmt::Display, required: impl fmt::Display) -> anybroker_contract::Error {
-    fault(
-        path,
-        format_args!("`{added}` is weaker than what the code requires, `{required}`"),
-    )
-    .with_help(NEVER_WEAKEN)
+    fault(path, format_args!("`{added}` is weaker than what the code requires, `{required}`"))
+        .with_help(NEVER_WEAKEN)
 }
 
 fn address(node: Node) -> Result<Address> {

@@ -18,11 +18,8 @@ impl Config {
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(|error| {
-            Error::new(
-                ErrorKind::Config,
-                format!("the file `{}` {}", path.display(), unreadable(&error)),
-            )
-            .with_source(error)
+            Error::new(ErrorKind::Config, format!("the file `{}` {}", path.display(), unreadable(&error)))
+                .with_source(error)
         })?;
         Self::from_toml(&text).map_err(|error| error.at(path.display()))
     }
@@ -51,9 +48,7 @@ impl Config {
     pub fn from_toml(text: &str) -> Result<Self> {
         let settings: Settings = toml::from_str(text).map_err(|error| {
             // `Display` of the parser's error quotes the line, which may hold a secret.
-            let line = error
-                .span()
-                .map(|span| text[..span.start].matches('\n').count() + 1);
+            let line = error.span().map(|span| text[..span.start].matches('\n').count() + 1);
             match line {
                 Some(line) => fault(&format!("line {line}"), error.message()),
                 None => fault("", error.message()),

@@ -6,9 +6,7 @@ const LONGEST: usize = 200;
 
 /// Refuses a name that some broker could not carry; `what` says whose name it is, such as `channel`.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
-    let bad = name
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || ".-_".contains(*c)));
+    let bad = name.chars().find(|c| !(c.is_ascii_alphanumeric() || ".-_".contains(*c)));
     let problem = match bad {
         // Debug, as the character may be invisible.
         Some(bad) => format!("the {what} name {name:?} contains {bad:?}"),
@@ -41,17 +39,11 @@ mod tests {
         let long = "x".repeat(LONGEST + 1);
         for (name, problem) in [
             ("", String::from("the channel name is empty")),
-            (
-                "or ders",
-                String::from("the channel name \"or ders\" contains ' '"),
-            ),
+            ("or ders", String::from("the channel name \"or ders\" contains ' '")),
             ("größe", String::from("the channel name \"größe\" contains 'ö'")),
             ("a/b", String::from("the channel name \"a/b\" contains '/'")),
             ("a\n", String::from("the channel name \"a\\n\" contains '\\n'")),
-            (
-                "..",
-                String::from("the channel name `..` means a folder to some brokers"),
-            ),
+            ("..", String::from("the channel name `..` means a folder to some brokers")),
             (&long, format!("the channel name `{long}` is 201 bytes long")),
         ] {
             let error = check_name("channel", name).unwrap_err();

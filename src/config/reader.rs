@@ -19,10 +19,7 @@ pub(super) struct Table {
 
 impl Node {
     pub(super) fn root(value: Value) -> Self {
-        Self {
-            path: String::new(),
-            value,
-        }
+        Self { path: String::new(), value }
     }
 
     pub(super) fn text(self) -> Result<String> {
@@ -47,10 +44,7 @@ impl Node {
             _ => return Err(self.mismatch("a whole number")),
         };
         count.ok_or_else(|| {
-            fault(
-                &self.path,
-                "the number must be at least 1, and not beyond what a count can hold",
-            )
+            fault(&self.path, "the number must be at least 1, and not beyond what a count can hold")
         })
     }
 
@@ -60,22 +54,17 @@ impl Node {
         let names = || choices.iter().map(|(name, _)| *name);
         match choices.iter().find(|(name, _)| *name == text) {
             Some((_, choice)) => Ok(*choice),
-            None => Err(
-                fault(&path, format_args!("there is no choice `{text}`")).with_help(format!(
-                    "{}the choices are: {}",
-                    did_you_mean(&text, names()),
-                    list(names())
-                )),
-            ),
+            None => Err(fault(&path, format_args!("there is no choice `{text}`")).with_help(format!(
+                "{}the choices are: {}",
+                did_you_mean(&text, names()),
+                list(names())
+            ))),
         }
     }
 
     pub(super) fn table(self) -> Result<Table> {
         match self.value {
-            Value::Table(settings) => Ok(Table {
-                path: self.path,
-                settings,
-            }),
+            Value::Table(settings) => Ok(Table { path: self.path, settings }),
             _ => Err(self.mismatch("a table")),
         }
     }
@@ -97,17 +86,12 @@ impl Node {
 impl Table {
     /// The field of that key, if it is there.
     pub(super) fn field(&self, key: &str) -> Option<Node> {
-        self.settings.get(key).map(|value| Node {
-            path: join(&self.path, key),
-            value: value.clone(),
-        })
+        self.settings.get(key).map(|value| Node { path: join(&self.path, key), value: value.clone() })
     }
 
     /// All fields, of a table whose keys are names.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&str, Node)> {
-        self.settings
-            .keys()
-            .filter_map(|key| Some((key, self.field(key)?)))
+        self.settings.keys().filter_map(|key| Some((key, self.field(key)?)))
     }
 
     /// Refuses all other keys.
@@ -154,16 +138,9 @@ pub(super) fn fault(path: &str, problem: impl fmt::Display) -> Error {
 
 /// The path of a key in the table at `path`, quoted as in TOML.
 pub(super) fn join(path: &str, key: &str) -> String {
-    let is_bare = !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let is_bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     let dot = if path.is_empty() { "" } else { "." };
-    if is_bare {
-        format!("{path}{dot}{key}")
-    } else {
-        format!("{path}{dot}{key:?}")
-    }
+    if is_bare { format!("{path}{dot}{key}") } else { format!("{path}{dot}{key:?}") }
 }
 
 /// Words with commas between them.
@@ -181,8 +158,5 @@ fn unknown_key(path: &str, key: &str, known: &[&str], adapters: &[&str]) -> Erro
     } else {
         format!("; tables of adapters: {}", list(adapters.iter().copied()))
     };
-    fault(path, "unknown key").with_help(format!(
-        "{near}the keys are: {}{also}",
-        list(known.iter().copied())
-    ))
+    fault(path, "unknown key").with_help(format!("{near}the keys are: {}{also}", list(known.iter().copied())))
 }

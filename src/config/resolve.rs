@@ -50,10 +50,7 @@ impl Config {
     pub(crate) fn resolve(self, given: &[(&str, &str)], clock: &Arc<dyn Clock>) -> Result<Resolved> {
         let mut known: Vec<&str> = adapters::names().collect();
         known.extend(
-            given
-                .iter()
-                .map(|(_, adapter)| *adapter)
-                .filter(|name| !adapters::names().any(|n| n == *name)),
+            given.iter().map(|(_, adapter)| *adapter).filter(|name| !adapters::names().any(|n| n == *name)),
         );
 
         let mut brokers: BTreeMap<String, String> = BTreeMap::new();
@@ -89,11 +86,7 @@ impl Config {
         }
         Ok(Resolved {
             connections,
-            bindings: Bindings {
-                brokers,
-                default: self.default,
-                channels: self.channels,
-            },
+            bindings: Bindings { brokers, default: self.default, channels: self.channels },
         })
     }
 }
@@ -172,11 +165,9 @@ fn known_broker(path: &str, name: &str, brokers: &BTreeMap<String, String>) -> R
         return Ok(());
     }
     let names = || brokers.keys().map(String::as_str);
-    Err(
-        fault(path, format_args!("there is no broker `{name}`")).with_help(format!(
-            "{}the brokers are: {}",
-            did_you_mean(name, names()),
-            list(names())
-        )),
-    )
+    Err(fault(path, format_args!("there is no broker `{name}`")).with_help(format!(
+        "{}the brokers are: {}",
+        did_you_mean(name, names()),
+        list(names())
+    )))
 }

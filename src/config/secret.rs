@@ -61,26 +61,23 @@ impl SecretSource {
             Self::Literal(secret) => Ok(secret.clone()),
             Self::Env(name) => match env::var(name) {
                 Ok(value) => Ok(Secret::new(value)),
-                Err(env::VarError::NotPresent) => Err(fault(
-                    path,
-                    format_args!("the environment variable `{name}` is not set"),
-                )),
+                Err(env::VarError::NotPresent) => {
+                    Err(fault(path, format_args!("the environment variable `{name}` is not set")))
+                }
                 // The error of the standard library quotes the value.
-                Err(env::VarError::NotUnicode(_)) => Err(fault(
-                    path,
-                    format_args!("the environment variable `{name}` is not UTF-8"),
-                )),
+                Err(env::VarError::NotUnicode(_)) => {
+                    Err(fault(path, format_args!("the environment variable `{name}` is not UTF-8")))
+                }
             },
             Self::File(file) => match fs::read_to_string(file) {
                 Ok(content) => {
                     let line = content.strip_suffix('\n').unwrap_or(&content);
                     Ok(Secret::new(line.strip_suffix('\r').unwrap_or(line)))
                 }
-                Err(error) => Err(fault(
-                    path,
-                    format_args!("the file `{}` {}", file.display(), unreadable(&error)),
-                )
-                .with_source(error)),
+                Err(error) => {
+                    Err(fault(path, format_args!("the file `{}` {}", file.display(), unreadable(&error)))
+                        .with_source(error))
+                }
             },
         }
     }

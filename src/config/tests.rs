@@ -42,12 +42,7 @@ fn refused(toml: &str) -> String {
 /// The error of binding `channel` beside a memory broker.
 fn unbound(channel: &Portable, toml: &str) -> String {
     let document = format!("brokers.main.url = 'memory://'\n{toml}");
-    resolve(&document)
-        .unwrap()
-        .bindings
-        .bind(channel)
-        .unwrap_err()
-        .to_string()
+    resolve(&document).unwrap().bindings.bind(channel).unwrap_err().to_string()
 }
 
 fn requirements(code: &Portable, toml: &str) -> Requirements {
@@ -87,33 +82,18 @@ fn a_document_binds_channels_to_brokers() {
     assert_eq!(events.settings.keys().collect::<Vec<_>>(), ["lease"]);
     assert!(events.tls.is_none() && events.auth.is_none());
 
-    let bound = resolved
-        .bindings
-        .bind(&Portable::publish_subscribe("order-events").durable())
-        .unwrap();
+    let bound = resolved.bindings.bind(&Portable::publish_subscribe("order-events").durable()).unwrap();
     assert_eq!(bound.broker, "events");
     assert_eq!(bound.declare, Declare::Never);
     assert_eq!(bound.binding.address, Address::Name("prod.orders.v1".to_owned()));
-    assert_eq!(
-        bound.binding.channel,
-        Portable::publish_subscribe("order-events").durable()
-    );
-    assert!(
-        bound.binding.settings.is_empty(),
-        "the table of another adapter is left alone"
-    );
+    assert_eq!(bound.binding.channel, Portable::publish_subscribe("order-events").durable());
+    assert!(bound.binding.settings.is_empty(), "the table of another adapter is left alone");
     assert_eq!(
         bound.headers.into_iter().collect::<Vec<_>>(),
-        [
-            (Field::Type, "eventType".to_owned()),
-            (Field::Id, "x-message-id".to_owned())
-        ]
+        [(Field::Type, "eventType".to_owned()), (Field::Id, "x-message-id".to_owned())]
     );
 
-    let unlisted = resolved
-        .bindings
-        .bind(&Portable::point_to_point("orders"))
-        .unwrap();
+    let unlisted = resolved.bindings.bind(&Portable::point_to_point("orders")).unwrap();
     assert_eq!(unlisted.broker, "main");
     assert_eq!(unlisted.declare, Declare::IfMissing);
     assert_eq!(unlisted.binding.native_name(), "orders");
@@ -122,18 +102,9 @@ fn a_document_binds_channels_to_brokers() {
 #[test]
 fn a_table_is_applied_while_its_adapter_is_bound() {
     let bound = resolve_with(&[("main", "kafka"), ("events", "kafka")], DESIGN).unwrap();
-    assert!(
-        bound.connections.is_empty(),
-        "an adapter that is given takes the place of the entry"
-    );
-    let bound = bound
-        .bindings
-        .bind(&Portable::publish_subscribe("order-events"))
-        .unwrap();
-    assert_eq!(
-        bound.binding.settings.get("partitions"),
-        Some(&Value::Integer(12))
-    );
+    assert!(bound.connections.is_empty(), "an adapter that is given takes the place of the entry");
+    let bound = bound.bindings.bind(&Portable::publish_subscribe("order-events")).unwrap();
+    assert_eq!(bound.binding.settings.get("partitions"), Some(&Value::Integer(12)));
 }
 
 #[test]
@@ -141,14 +112,9 @@ fn an_application_brings_its_own_adapter_and_its_table() {
     let document = "channels.orders.nats.subject = 'o'";
     let bound = resolve_with(&[("main", "nats")], document).unwrap();
     let bound = bound.bindings.bind(&Portable::point_to_point("orders")).unwrap();
+    assert_eq!(bound.binding.settings.get("subject"), Some(&Value::String("o".to_owned())));
     assert_eq!(
-        bound.binding.settings.get("subject"),
-        Some(&Value::String("o".to_owned()))
-    );
-    assert_eq!(
-        resolve_with(&[("main", "nats")], "channels.orders.natz.subject = 'o'")
-            .unwrap_err()
-            .to_string(),
+        resolve_with(&[("main", "nats")], "channels.orders.natz.subject = 'o'").unwrap_err().to_string(),
         "channels.orders.natz: unknown key\n  = help: did you mean `nats`? the keys are: broker, address, declare, headers, \
          kind, order-per-key, durable, delayed-retry, expired-to-dead-letter, dead-letter-after, largest-message, bounded; \
          tables of adapters: memory, rabbitmq, activemq, kafka, aws, sqs, sns, kinesis, tcp, uds, multicast, nats"
@@ -157,13 +123,7 @@ fn an_application_brings_its_own_adapter_and_its_table() {
 
 #[test]
 fn url_tls_and_credentials_come_together() {
-    let connection = |toml: &str| {
-        resolve(&format!("[brokers.b]\n{toml}"))
-            .unwrap()
-            .connections
-            .remove(0)
-            .1
-    };
+    let connection = |toml: &str| resolve(&format!("[brokers.b]\n{toml}")).unwrap().connections.remove(0).1;
     let c = connection("url = 'memory+tls://u:p%40@a:1,b/x?like=sqs'");
     assert_eq!((c.hosts.len(), c.path.as_str()), (2, "x"));
     assert_eq!(c.query, [("like".to_owned(), "sqs".to_owned())]);
@@ -195,13 +155,8 @@ fn url_tls_and_credentials_come_together() {
 fn secrets_come_from_the_environment_and_from_files() {
     // Cargo sets the variable for tests; setting one of our own is unsafe.
     let file = std::env::temp_dir().join(format!("anybroker-config-{}", std::process::id()));
-    for (content, secret) in [
-        ("pw", "pw"),
-        ("pw\n", "pw"),
-        ("pw\r\n", "pw"),
-        ("pw\n\n", "pw\n"),
-        ("\n", ""),
-    ] {
+    for (content, secret) in [("pw", "pw"), ("pw\n", "pw"), ("pw\r\n", "pw"), ("pw\n\n", "pw\n"), ("\n", "")]
+    {
         std::fs::write(&file, content).unwrap();
         let document = format!(
             "brokers.b = {{ url = 'memory://', auth = {{ username = {{ env = 'CARGO_PKG_NAME' }}, password = {{ file = \
@@ -209,10 +164,7 @@ fn secrets_come_from_the_environment_and_from_files() {
             file.display()
         );
         let connection = resolve(&document).unwrap().connections.remove(0).1;
-        assert_eq!(
-            connection.auth,
-            Some(Credentials::password("anybroker", Secret::new(secret)))
-        );
+        assert_eq!(connection.auth, Some(Credentials::password("anybroker", Secret::new(secret))));
     }
     std::fs::write(&file, "memory://u:hunter2@host\n").unwrap();
     let document = format!("brokers.b.url = {{ file = '{}' }}", file.display());
@@ -225,15 +177,9 @@ fn secrets_come_from_the_environment_and_from_files() {
         "brokers.b.url: this is not a URL\n  = help: write `scheme://host`, such as `memory://main`"
     );
     std::fs::write(&file, [0xff]).unwrap();
-    assert_eq!(
-        refused(&document),
-        format!("brokers.b.url: the file `{}` is not UTF-8", file.display())
-    );
+    assert_eq!(refused(&document), format!("brokers.b.url: the file `{}` is not UTF-8", file.display()));
     std::fs::remove_file(&file).unwrap();
-    assert_eq!(
-        refused(&document),
-        format!("brokers.b.url: the file `{}` does not exist", file.display())
-    );
+    assert_eq!(refused(&document), format!("brokers.b.url: the file `{}` does not exist", file.display()));
 }
 
 #[test]
@@ -325,19 +271,14 @@ fn what_an_adapter_refuses_names_the_broker() {
 fn the_default_broker_is_named_only_or_main() {
     let broker = |toml: &str| {
         let bindings = resolve(toml).unwrap().bindings;
-        bindings
-            .bind(&Portable::point_to_point("orders"))
-            .map(|bound| bound.broker)
+        bindings.bind(&Portable::point_to_point("orders")).map(|bound| bound.broker)
     };
     let several = "brokers.a.url = 'memory://'\nbrokers.main.url = 'memory://'";
     assert_eq!(broker("brokers.a.url = 'memory://'").unwrap(), "a");
     assert_eq!(broker(several).unwrap(), "main");
     assert_eq!(broker(&format!("default = 'a'\n{several}")).unwrap(), "a");
     let ambiguous = "brokers.a.url = 'memory://'\nbrokers.b.url = 'memory://'";
-    assert_eq!(
-        broker(&format!("{ambiguous}\nchannels.orders.broker = 'b'")).unwrap(),
-        "b"
-    );
+    assert_eq!(broker(&format!("{ambiguous}\nchannels.orders.broker = 'b'")).unwrap(), "b");
     assert_eq!(
         broker(ambiguous).unwrap_err().to_string(),
         "channels.orders: the channel names no broker, and there are several: a, b\n  = help: give it a key `broker`, or \
@@ -360,30 +301,14 @@ fn configuration_adds_requirements() {
         .largest_message(1000)
         .bounded(10);
     assert_eq!(requirements(&bare, all), expected.requirements());
-    assert_eq!(
-        requirements(&expected, all),
-        expected.requirements(),
-        "the same again changes nothing"
-    );
+    assert_eq!(requirements(&expected, all), expected.requirements(), "the same again changes nothing");
     assert_eq!(requirements(&expected, ""), expected.requirements());
-    assert_eq!(
-        requirements(&bare, "channels.orders.durable = false"),
-        Requirements::NONE
-    );
-    let stronger = requirements(
-        &expected,
-        "channels.orders = { largest-message = 2000, bounded = 5 }",
-    );
-    assert_eq!(
-        (stronger.largest_message, stronger.bounded),
-        (Some(2000), Some(5))
-    );
-    let config = Config::new().broker("main", Broker::new("memory://")).channel(
-        "orders",
-        Channel::new()
-            .kind(ChannelKind::PointToPoint)
-            .require(expected.requirements()),
-    );
+    assert_eq!(requirements(&bare, "channels.orders.durable = false"), Requirements::NONE);
+    let stronger = requirements(&expected, "channels.orders = { largest-message = 2000, bounded = 5 }");
+    assert_eq!((stronger.largest_message, stronger.bounded), (Some(2000), Some(5)));
+    let config = Config::new()
+        .broker("main", Broker::new("memory://"))
+        .channel("orders", Channel::new().kind(ChannelKind::PointToPoint).require(expected.requirements()));
     let clock: Arc<dyn Clock> = Arc::new(NoTime);
     let built = config.resolve(&[], &clock).unwrap().bindings.bind(&bare).unwrap();
     assert_eq!(built.binding.channel, expected);
@@ -400,12 +325,7 @@ fn configuration_never_weakens() {
         .dead_letter_after(5)
         .largest_message(1000)
         .bounded(10);
-    for key in [
-        "order-per-key",
-        "durable",
-        "delayed-retry",
-        "expired-to-dead-letter",
-    ] {
+    for key in ["order-per-key", "durable", "delayed-retry", "expired-to-dead-letter"] {
         assert_eq!(
             unbound(&orders, &format!("channels.orders.{key} = false")),
             format!(
@@ -455,10 +375,7 @@ fn nothing_resolved_shows_a_secret() {
     let document = "[brokers.main]\nurl = 'memory://'\nauth = { username = 'u', password = 'hunter2', token = 'hunter2' }\n\
                     memory.password = 'hunter2'\n[channels.orders]\naddress.password = 'hunter2'\nmemory.password = 'hunter2'";
     let resolved = resolve(document).unwrap();
-    let bound = resolved
-        .bindings
-        .bind(&Portable::point_to_point("orders"))
-        .unwrap();
+    let bound = resolved.bindings.bind(&Portable::point_to_point("orders")).unwrap();
     let shown = format!("{resolved:?} {bound:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }

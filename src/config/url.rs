@@ -27,10 +27,7 @@ impl Url {
             );
         }
         let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
-            return wrong(
-                "this is not a URL",
-                "write `scheme://host`, such as `memory://main`",
-            );
+            return wrong("this is not a URL", "write `scheme://host`, such as `memory://main`");
         };
         if rest.contains('#') {
             return wrong(
@@ -59,11 +56,7 @@ impl Url {
                 hosts.split(',').map(host).collect::<Result<_>>()?
             },
             path: decode("path", path)?,
-            query: query
-                .split('&')
-                .filter(|pair| !pair.is_empty())
-                .map(parameter)
-                .collect::<Result<_>>()?,
+            query: query.split('&').filter(|pair| !pair.is_empty()).map(parameter).collect::<Result<_>>()?,
         })
     }
 }
@@ -100,9 +93,7 @@ impl fmt::Debug for Redacted<'_> {
 
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 fn credentials(user: &str) -> Result<Option<Auth>> {
@@ -126,10 +117,7 @@ fn host(host: &str) -> Result<Host> {
             Some((address, "")) => (ipv6(address)?, None),
             Some((address, port)) if port.starts_with(':') => (ipv6(address)?, Some(&port[1..])),
             _ => {
-                return wrong(
-                    "an IPv6 address is not closed",
-                    "write it as `[::1]` or `[::1]:1234`",
-                );
+                return wrong("an IPv6 address is not closed", "write it as `[::1]` or `[::1]:1234`");
             }
         },
         None => match host.split_once(':') {
@@ -144,10 +132,7 @@ fn host(host: &str) -> Result<Host> {
         },
     };
     if name.is_empty() {
-        return wrong(
-            "a host is empty",
-            "write `host` or `host:port`, several with one comma between them",
-        );
+        return wrong("a host is empty", "write `host` or `host:port`, several with one comma between them");
     }
     let port = match port {
         None => None,
@@ -170,10 +155,7 @@ fn ipv6(address: &str) -> Result<String> {
     let without_zone = address.split_once('%').map_or(address.as_str(), |(bare, _)| bare);
     match without_zone.parse::<Ipv6Addr>() {
         Ok(_) => Ok(address),
-        Err(_) => wrong(
-            "what stands in brackets is not an IPv6 address",
-            "write it as `[::1]`",
-        ),
+        Err(_) => wrong("what stands in brackets is not an IPv6 address", "write it as `[::1]`"),
     }
 }
 
@@ -227,12 +209,7 @@ mod tests {
             Some(port) => format!("{} at {port}", host.name),
             None => host.name.clone(),
         });
-        (
-            url.scheme,
-            hosts.collect::<Vec<_>>().join(" "),
-            url.path,
-            url.query,
-        )
+        (url.scheme, hosts.collect::<Vec<_>>().join(" "), url.path, url.query)
     }
 
     fn refused(url: &str) -> String {
@@ -247,31 +224,13 @@ mod tests {
         for (url, scheme, hosts, path, query) in [
             ("memory://", "memory", "", "", vec![]),
             ("memory://main", "memory", "main", "", vec![]),
-            (
-                "KAFKA+TLS://a:1,b,c:3",
-                "kafka+tls",
-                "a at 1 b c at 3",
-                "",
-                vec![],
-            ),
-            (
-                "x://[::1]:5,[fe80::1%25eth0]",
-                "x",
-                "::1 at 5 fe80::1%eth0",
-                "",
-                vec![],
-            ),
+            ("KAFKA+TLS://a:1,b,c:3", "kafka+tls", "a at 1 b c at 3", "", vec![]),
+            ("x://[::1]:5,[fe80::1%25eth0]", "x", "::1 at 5 fe80::1%eth0", "", vec![]),
             ("x://h/%2F", "x", "h", "/", vec![]),
             ("x://h/a/b%20c", "x", "h", "a/b c", vec![]),
             ("uds:///run/broker.sock", "uds", "", "run/broker.sock", vec![]),
             ("x://h?", "x", "h", "", vec![]),
-            (
-                "x://h?a=1&b&a=%26%3D+&&",
-                "x",
-                "h",
-                "",
-                vec![pair("a", "1"), pair("b", ""), pair("a", "&=+")],
-            ),
+            ("x://h?a=1&b&a=%26%3D+&&", "x", "h", "", vec![pair("a", "1"), pair("b", ""), pair("a", "&=+")]),
             ("x://h/p?u=a://b/c", "x", "h", "p", vec![pair("u", "a://b/c")]),
         ] {
             let expected = (scheme.to_owned(), hosts.to_owned(), path.to_owned(), query);
@@ -336,18 +295,9 @@ mod tests {
                 "a host has more than one `:`\n  = help: put an IPv6 address in brackets, such as `[::1]:1234`; write `%3A` \
                  for a `:` in a password",
             ),
-            (
-                "x://[::1",
-                "an IPv6 address is not closed\n  = help: write it as `[::1]` or `[::1]:1234`",
-            ),
-            (
-                "x://[::1]5",
-                "an IPv6 address is not closed\n  = help: write it as `[::1]` or `[::1]:1234`",
-            ),
-            (
-                "x://[h]",
-                "what stands in brackets is not an IPv6 address\n  = help: write it as `[::1]`",
-            ),
+            ("x://[::1", "an IPv6 address is not closed\n  = help: write it as `[::1]` or `[::1]:1234`"),
+            ("x://[::1]5", "an IPv6 address is not closed\n  = help: write it as `[::1]` or `[::1]:1234`"),
+            ("x://[h]", "what stands in brackets is not an IPv6 address\n  = help: write it as `[::1]`"),
             (
                 "x://u:hunter%2@h",
                 "in the password a `%` is not followed by two hexadecimal digits\n  = help: write `%25` for a `%`",
@@ -360,10 +310,7 @@ mod tests {
                 "x://h/%FF",
                 "the percent-decoded path is not UTF-8\n  = help: percent-encode the bytes of UTF-8 text",
             ),
-            (
-                "x://h?=1",
-                "a parameter has no name\n  = help: write `?name=value&name=value`",
-            ),
+            ("x://h?=1", "a parameter has no name\n  = help: write `?name=value&name=value`"),
         ] {
             assert_eq!(refused(url), text, "{url}");
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// Copies the delivery to the dead-letter channel, awaits the broker's word for the copy, then acknowledges the original. Until then it is held,
 /// and so is its key.
-pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Parcel, reason: String) -> Settlement {
+pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Box<Parcel>, reason: String) -> Settlement {
     let (done, result) = oneshot::channel();
     let inlet = Arc::clone(inlet);
     // The application may settle on a thread outside of the runtime.
@@ -20,11 +20,7 @@ pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Parcel, reason: String) -> Settle
         let copied = store(&inlet, &parcel, copy).await;
         let settled = match copied {
             Ok(()) => {
-                inlet
-                    .settle(parcel, crate::adapter::Outcome::Ack, |s| {
-                        s.counts.dead_lettered += 1
-                    })
-                    .await
+                inlet.settle(parcel, crate::adapter::Outcome::Ack, |s| s.counts.dead_lettered += 1).await
             }
             Err(error) => {
                 inlet.lock().unburied(parcel, inlet.now());
@@ -41,10 +37,7 @@ pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Parcel, reason: String) -> Settle
 /// Sends the copy until the broker has it. Gives up only when the delivery is not ours any more.
 async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()> {
     let Some(outlet) = &inlet.dead_letters else {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "there is no dead-letter channel",
-        ));
+        return Err(Error::new(ErrorKind::Unsupported, "there is no dead-letter channel"));
     };
     let mut backoff = inlet.settings.backoff;
     let mut stalled = false;
@@ -63,10 +56,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
             Err(error) if parcel.is_lost() || inlet.lock().phase != Phase::Open => return Err(error),
             Err(error) => {
                 stalled = true;
-                inlet.status.set(
-                    Health::Stalled,
-                    Some(format!("a dead letter cannot be stored: {error}")),
-                );
+                inlet.status.set(Health::Stalled, Some(format!("a dead letter cannot be stored: {error}")));
                 let until = inlet.now() + backoff.next_wait();
                 tokio::select! {
                     () = inlet.link.clock.sleep_until(until) => {}
@@ -80,7 +70,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
 fn copy(inlet: &Inlet, parcel: &Parcel, reason: &str) -> Message {
     let mut copy = parcel.message.clone();
     // A dead letter does not expire: it is there to be looked at.
-    copy.expires_at = None;
+    copy.set_expires_at(None);
     let channel = inlet.link.binding.channel.name();
     let origin = match &inlet.source {
         Source::Subscription(_, subscription) => {
@@ -88,8 +78,8 @@ fn copy(inlet: &Inlet, parcel: &Parcel, reason: &str) -> Message {
         }
         _ => channel.to_owned(),
     };
-    copy.headers.set(REASON, reason);
-    copy.headers.set(ATTEMPTS, parcel.attempt.to_string());
-    copy.headers.set(ORIGIN, origin);
+    copy.headers_mut().set(REASON, reason);
+    copy.headers_mut().set(ATTEMPTS, parcel.attempt.to_string());
+    copy.headers_mut().set(ORIGIN, origin);
     copy
 }

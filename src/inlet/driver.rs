@@ -1,6 +1,6 @@
 use super::state::Phase;
 use super::{Inlet, receiver_gone};
-use crate::adapter::{Receive, Receiver, Room};
+use crate::adapter::{Receive, Received, Receiver, Room};
 use crate::status::State as Health;
 use crate::{Error, ErrorKind};
 use std::sync::Arc;
@@ -21,7 +21,6 @@ struct Handle {
 pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
     let mut next = Some(first);
     while let Some(receiver) = next.take() {
-        inlet.lock().receiver = Some(Arc::clone(&receiver));
         let handle = Arc::new(Handle::new(receiver));
         let receiving = tokio::spawn(receive(Arc::clone(&inlet), Arc::clone(&handle)));
         let settling = tokio::spawn(settle(Arc::clone(&inlet), Arc::clone(&handle)));
@@ -40,11 +39,7 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
         let _ = settling.await;
         inlet.bounded(receiving).await;
         inlet.lose_all();
-        let error = handle
-            .error
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
+        let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         next = reopen(&inlet, error).await;
     }
     inlet.lock().phase = Phase::Closed;
@@ -67,11 +62,7 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
                 return Some(receiver);
             }
             Err(error) => {
-                let wait = if error.is_retryable() {
-                    backoff.next_wait()
-                } else {
-                    backoff.longest()
-                };
+                let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
                 inlet.status.set(Health::Reconnecting, Some(error.to_string()));
                 inlet.sleep(inlet.now() + wait, &inlet.wake_supervisor).await;
             }
@@ -111,11 +102,14 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     let mut batch = Vec::new();
     let mut backoff = inlet.settings.backoff;
     let mut stalled = false;
+    let here = handle.receiver.try_receive(Room::new(1, 1), &mut batch).is_some();
+    inlet.take_in(&handle.receiver, &mut batch);
     while let Some(room) = inlet.room(&handle).await {
         let received = handle.receiver.receive_batch(room, &mut batch).await;
-        if !batch.is_empty() {
-            inlet.take_in(&mut batch);
+        if here {
+            inlet.lock().task_receives = false;
         }
+        inlet.take_in(&handle.receiver, &mut batch);
         match received {
             Ok(Receive::Ended) => return,
             Ok(_) => {
@@ -215,16 +209,22 @@ impl Inlet {
                 if state.phase != Phase::Open || handle.is_dead() {
                     return None;
                 }
-                if let Some(room) = state.room() {
-                    return Some(room);
+                if state.task_receives {
+                    if let Some(room) = state.room() {
+                        return Some(room);
+                    }
+                    state.wants_room = true;
                 }
-                state.wants_room = true;
             }
             self.wake_receiver.notified().await;
         }
     }
 
-    fn take_in(self: &Arc<Self>, batch: &mut Vec<crate::adapter::Received>) {
+    /// Takes in what that receiver has given.
+    pub(super) fn take_in(self: &Arc<Self>, receiver: &Arc<dyn Receiver>, batch: &mut Vec<Received>) {
+        if batch.is_empty() {
+            return;
+        }
         for received in batch.iter_mut() {
             if let Ok(message) = &mut received.content {
                 self.settings.foreign.incoming(message);
@@ -232,12 +232,8 @@ impl Inlet {
         }
         let (bury, waker, leased) = {
             let mut state = self.lock();
-            let bury = state.take_in(batch, self.dead_letters.is_some());
-            let waker = if state.is_ready() {
-                state.waker.take()
-            } else {
-                None
-            };
+            let bury = state.take_in(receiver, batch, self.dead_letters.is_some());
+            let waker = if state.is_ready() { state.waker.take() } else { None };
             (bury, waker, state.has_leases())
         };
         if let Some(waker) = waker {
@@ -247,11 +243,7 @@ impl Inlet {
             self.wake_settler.notify_one();
         }
         for parcel in bury {
-            let error = parcel
-                .undecodable
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let error = parcel.undecodable().map(ToString::to_string).unwrap_or_default();
             drop(super::bury::bury(self, parcel, format!("undecodable: {error}")));
         }
     }
@@ -310,10 +302,7 @@ impl Handle {
     }
 
     fn die(&self, error: Option<Error>) {
-        *self
-            .error
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = error;
+        *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
         self.dead.store(true, Ordering::Release);
         self.ended.notify_one();
     }

@@ -11,13 +11,13 @@ pub(super) struct Lanes(HashMap<MessageKey, Lane>);
 struct Lane {
     owner: u64,
     tie: Arc<Tie>,
-    followers: VecDeque<Parcel>,
+    followers: VecDeque<Box<Parcel>>,
 }
 
 impl Lanes {
     /// The parcel, if nothing of its key is out; else it waits.
-    pub(super) fn enter(&mut self, parcel: Parcel) -> Option<Parcel> {
-        let Some(key) = parcel.message.key.clone() else {
+    pub(super) fn enter(&mut self, parcel: Box<Parcel>) -> Option<Box<Parcel>> {
+        let Some(key) = parcel.message.key().cloned() else {
             return Some(parcel);
         };
         match self.0.get_mut(&key) {
@@ -26,11 +26,8 @@ impl Lanes {
                 None
             }
             None => {
-                let lane = Lane {
-                    owner: parcel.order,
-                    tie: Arc::clone(&parcel.tie),
-                    followers: VecDeque::new(),
-                };
+                let lane =
+                    Lane { owner: parcel.order, tie: Arc::clone(&parcel.tie), followers: VecDeque::new() };
                 self.0.insert(key, lane);
                 Some(parcel)
             }
@@ -38,7 +35,7 @@ impl Lanes {
     }
 
     /// The key's next, after its delivery `owner` was settled. Nothing when that is not out any more, as after a loss.
-    pub(super) fn leave(&mut self, key: Option<&MessageKey>, owner: u64) -> Option<Parcel> {
+    pub(super) fn leave(&mut self, key: Option<&MessageKey>, owner: u64) -> Option<Box<Parcel>> {
         let key = key?;
         let lane = self.0.get_mut(key).filter(|lane| lane.owner == owner)?;
         let next = lane.followers.pop_front();
@@ -55,15 +52,11 @@ impl Lanes {
     }
 
     /// Takes out what matches. Keys whose delivery is lost go on with what is left of them.
-    pub(super) fn take(&mut self, hit: impl Fn(&Parcel) -> bool) -> (Vec<Parcel>, Vec<Parcel>) {
+    pub(super) fn take(&mut self, hit: impl Fn(&Parcel) -> bool) -> (Vec<Box<Parcel>>, Vec<Box<Parcel>>) {
         let (mut taken, mut freed) = (Vec::new(), Vec::new());
         self.0.retain(|_, lane| {
             for parcel in std::mem::take(&mut lane.followers) {
-                if hit(&parcel) {
-                    taken.push(parcel)
-                } else {
-                    lane.followers.push_back(parcel)
-                }
+                if hit(&parcel) { taken.push(parcel) } else { lane.followers.push_back(parcel) }
             }
             if !lane.tie.is_lost() {
                 return true;

@@ -14,7 +14,7 @@ mod tests;
 
 pub(crate) use parcel::Parcel;
 
-use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Source, Support};
+use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Settle, Source, Support};
 use crate::delivery::Settlement;
 use crate::foreign::Foreign;
 use crate::link::{Link, undropped};
@@ -127,9 +127,7 @@ impl Inlet {
 
     pub(crate) fn capabilities(&self) -> &Capabilities {
         static NONE: OnceLock<Capabilities> = OnceLock::new();
-        self.capabilities
-            .get()
-            .unwrap_or_else(|| NONE.get_or_init(Capabilities::none))
+        self.capabilities.get().unwrap_or_else(|| NONE.get_or_init(Capabilities::none))
     }
 
     pub(crate) fn replier(&self) -> &Replier {
@@ -137,18 +135,21 @@ impl Inlet {
     }
 
     /// The next delivery; `None` once the consumer leaves. Nothing is lost when the caller stops polling.
-    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Parcel>> {
+    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Box<Parcel>>> {
         loop {
             let mut state = self.lock();
             if state.phase != Phase::Open {
                 return Poll::Ready(None);
             }
             let Some(parcel) = state.next() else {
-                if !state
-                    .waker
-                    .as_ref()
-                    .is_some_and(|waker| waker.will_wake(cx.waker()))
-                {
+                if self.received_here(state) {
+                    continue;
+                }
+                let mut state = self.lock();
+                if state.is_ready() || state.phase != Phase::Open {
+                    continue;
+                }
+                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                     state.waker = Some(cx.waker().clone());
                 }
                 return Poll::Pending;
@@ -158,11 +159,7 @@ impl Inlet {
             if more {
                 self.wake_receiver.notify_one();
             }
-            if parcel
-                .message
-                .expires_at
-                .is_some_and(|at| at <= self.link.clock.wall())
-            {
+            if parcel.message.expires_at().is_some_and(|at| at <= self.link.clock.wall()) {
                 self.expire(parcel);
                 continue;
             }
@@ -170,37 +167,60 @@ impl Inlet {
         }
     }
 
+    /// Receives on the caller's task, where the receiver has that way and nobody waits in the other. When there is nothing (or no room) now, the receiving
+    /// task takes over and waits.
+    fn received_here<'s>(self: &'s Arc<Self>, mut state: MutexGuard<'s, State>) -> bool {
+        if state.task_receives {
+            return false;
+        }
+        if let (Some(room), Some(receiver)) = (state.room(), state.receiver.clone()) {
+            let mut batch = std::mem::take(&mut state.batch);
+            drop(state);
+            let received = receiver.try_receive(room, &mut batch).is_some_and(|count| count > 0);
+            if received {
+                self.take_in(&receiver, &mut batch);
+            }
+            state = self.lock();
+            state.batch = batch;
+            if received {
+                return true;
+            }
+        }
+        state.task_receives = true;
+        drop(state);
+        self.wake_receiver.notify_one();
+        false
+    }
+
     /// Handled: it never comes again.
-    pub(crate) fn ack(self: &Arc<Self>, parcel: Parcel) -> Settlement {
+    pub(crate) fn ack(self: &Arc<Self>, parcel: Box<Parcel>) -> Settlement {
         self.settle(parcel, Outcome::Ack, |state| state.counts.acked += 1)
     }
 
     /// Failed: it comes again after that time, or goes to the dead-letter channel when its attempts are used up.
-    pub(crate) fn retry(self: &Arc<Self>, parcel: Parcel, after: Duration) -> Settlement {
+    pub(crate) fn retry(self: &Arc<Self>, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let limit = self.link.binding.channel.requirements().dead_letter_after;
         if limit.is_some_and(|limit| parcel.attempt >= limit) && self.dead_letters.is_some() {
             return self.reject(parcel, "attempts exhausted".into());
         }
         let flow = self.lock().flow();
         if flow.delays && !flow.ordered {
-            return self.settle(parcel, Outcome::Retry { after }, |state| {
-                state.counts.retried += 1
-            });
+            return self.settle(parcel, Outcome::Retry { after }, |state| state.counts.retried += 1);
         }
         self.park(parcel, after)
     }
 
-    fn park(&self, parcel: Parcel, after: Duration) -> Settlement {
+    fn park(&self, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let due = self.link.clock.now() + after;
         let mut state = self.lock();
         let parked = state.park(parcel, due);
         state.counts.retried += u64::from(parked.is_ok());
-        self.after_return(state);
+        self.after_return(state, true);
         Settlement::done(parked)
     }
 
     /// Not to be handled: a copy goes to the dead-letter channel, then it is acknowledged.
-    pub(crate) fn reject(self: &Arc<Self>, parcel: Parcel, reason: String) -> Settlement {
+    pub(crate) fn reject(self: &Arc<Self>, parcel: Box<Parcel>, reason: String) -> Settlement {
         if self.dead_letters.is_some() {
             return bury::bury(self, parcel, reason);
         }
@@ -215,7 +235,7 @@ impl Inlet {
     }
 
     /// The application has dropped it unsettled: it comes again.
-    pub(crate) fn dropped(self: &Arc<Self>, parcel: Parcel) {
+    pub(crate) fn dropped(self: &Arc<Self>, parcel: Box<Parcel>) {
         // The delivery is gone already, so is whoever could be told of an error; the broker gives it again in any case.
         drop(self.retry(parcel, Duration::ZERO));
     }
@@ -254,10 +274,7 @@ impl Inlet {
         self.leave();
         let mut ended = self.ended.subscribe();
         // An error means that the supervisor is gone, and with it everything that was held.
-        ended
-            .wait_for(Option::is_some)
-            .await
-            .map_or(0, |given_back| given_back.unwrap_or(0))
+        ended.wait_for(Option::is_some).await.map_or(0, |given_back| given_back.unwrap_or(0))
     }
 
     /// Begins to leave.
@@ -282,7 +299,7 @@ impl Inlet {
         status
     }
 
-    fn expire(self: &Arc<Self>, parcel: Parcel) {
+    fn expire(self: &Arc<Self>, parcel: Box<Parcel>) {
         let wanted = self.link.binding.channel.requirements().expired_to_dead_letter;
         drop(if wanted && self.dead_letters.is_some() {
             bury::bury(self, parcel, "expired".into())
@@ -293,31 +310,40 @@ impl Inlet {
 
     fn settle(
         self: &Arc<Self>,
-        parcel: Parcel,
+        parcel: Box<Parcel>,
         outcome: Outcome,
         count: impl FnOnce(&mut State),
     ) -> Settlement {
+        let mut now = Settle::new(parcel.token.clone(), outcome);
+        if !parcel.is_lost() && parcel.tie.receiver.try_settle(&mut now) {
+            let revoking = parcel.tie.is_revoking();
+            let result = now.result.unwrap_or_else(|| Err(unanswered()));
+            let mut state = self.lock();
+            state.settled(parcel);
+            match result {
+                Ok(()) => count(&mut state),
+                Err(_) => state.count_failed(1),
+            }
+            self.after_return(state, revoking);
+            return Settlement::done(result.map_err(|e| self.link.explain(e, "settle")));
+        }
         let mut state = self.lock();
         let settled = state.settle(parcel, outcome);
         if settled.is_ok() {
             count(&mut state);
         }
-        self.after_return(state);
+        self.after_return(state, true);
         match settled {
             Ok(seq) => Settlement::queued(Arc::clone(self), seq),
             Err(error) => Settlement::done(Err(self.link.explain(error, "settle"))),
         }
     }
 
-    /// Wakes whom a returned delivery concerns.
-    fn after_return(&self, mut state: MutexGuard<'_, State>) {
-        let waker: Option<Waker> = if state.is_ready() {
-            state.waker.take()
-        } else {
-            None
-        };
+    /// Wakes whom a returned delivery concerns; the settling task if it has work to do.
+    fn after_return(&self, mut state: MutexGuard<'_, State>, work: bool) {
+        let waker: Option<Waker> = if state.is_ready() { state.waker.take() } else { None };
         let receiver = self.wakes_receiver(&mut state);
-        let settler = std::mem::take(&mut state.settler_sleeps);
+        let settler = work && std::mem::take(&mut state.settler_sleeps);
         let supervisor = state.running == 0 && state.phase != Phase::Open;
         drop(state);
         if settler {
@@ -353,11 +379,14 @@ impl Inlet {
         let opened = undropped(async move { link.receiver(&source, prefetch, events).await }).await?;
         let has = &opened.capabilities;
         let ordered = self.link.binding.channel.requirements().order_per_key;
-        self.lock().adopt(Flow {
+        let mut state = self.lock();
+        state.begin_with(Arc::clone(&opened.handle));
+        state.adopt(Flow {
             ordered: ordered && !matches!(self.source, Source::DeadLetter(..)),
             delays: has.support(Capability::DelayedRetry) == Support::Native,
             counted: has.has(Capability::AttemptCount),
         });
+        drop(state);
         // The first ones stay: what the application was told when it opened the consumer.
         let _ = self.capabilities.set(opened.capabilities);
         Ok(opened.handle)
@@ -397,7 +426,7 @@ impl Inlet {
             }
         }
         state.settler_sleeps = true;
-        self.after_return(state);
+        self.after_return(state, true);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -407,6 +436,11 @@ impl Inlet {
     fn now(&self) -> Instant {
         self.link.clock.now()
     }
+}
+
+/// The error of a settlement that the adapter did not answer.
+fn unanswered() -> Error {
+    Error::new(ErrorKind::Other, "the adapter gave no answer for this settlement")
 }
 
 /// The error of a settlement whose receiver is gone.

@@ -1,5 +1,6 @@
-use crate::adapter::{Extensions, Lease, Message, Received, Scope, Token};
+use crate::adapter::{Extensions, Lease, Message, Received, Receiver, Scope, Token};
 use crate::{Error, ErrorKind};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -11,29 +12,53 @@ pub(crate) struct Parcel {
     pub(crate) token: Token,
     pub(crate) attempt: u32,
     pub(crate) tie: Arc<Tie>,
-    pub(crate) undecodable: Option<Box<Error>>,
-    pub(crate) extensions: Extensions,
     /// Its place in the order of arrival; unique within a consumer.
     pub(super) order: u64,
     pub(super) size: usize,
+    // What most deliveries lack, behind one pointer: a parcel is moved several times.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug)]
+struct Rare {
+    undecodable: Option<Error>,
+    extensions: Extensions,
 }
 
 impl Parcel {
-    pub(super) fn new(received: Received, tie: Arc<Tie>, order: u64) -> Self {
+    pub(super) fn new(mut received: Received, tie: Arc<Tie>, order: u64) -> Self {
+        let extensions = received.take_extensions();
         let (message, undecodable) = match received.content {
             Ok(message) => (message, None),
-            Err(undecodable) => (Message::new(undecodable.raw), Some(Box::new(undecodable.error))),
+            Err(undecodable) => (Message::new(undecodable.raw), Some(undecodable.error)),
         };
+        let rare = (extensions.is_some() || undecodable.is_some())
+            .then(|| Box::new(Rare { undecodable, extensions: extensions.unwrap_or_default() }));
         Self {
             size: message.size(),
             message,
             token: received.token,
             attempt: received.attempt.unwrap_or(1),
             tie,
-            undecodable,
-            extensions: received.extensions,
             order,
+            rare,
         }
+    }
+
+    /// Lets go of the message, so that an empty parcel that waits to be used again keeps nothing alive.
+    pub(super) fn clear(&mut self) {
+        self.message = Message::default();
+        self.rare = None;
+    }
+
+    /// What is wrong with a record that could not be translated.
+    pub(crate) fn undecodable(&self) -> Option<&Error> {
+        self.rare.as_ref()?.undecodable.as_ref()
+    }
+
+    pub(crate) fn extensions(&self) -> &Extensions {
+        static NONE: Extensions = Extensions::new();
+        self.rare.as_ref().map_or(&NONE, |rare| &rare.extensions)
     }
 
     pub(super) fn is_lost(&self) -> bool {
@@ -42,9 +67,9 @@ impl Parcel {
 }
 
 /// What deliveries are lost together with: a scope, or one leased delivery.
-#[derive(Debug)]
 pub(crate) struct Tie {
     pub(super) scope: Scope,
+    pub(super) receiver: Arc<dyn Receiver>,
     lost: AtomicBool,
     revoking: AtomicBool,
     gone: Notify,
@@ -55,9 +80,10 @@ pub(crate) struct Tie {
 }
 
 impl Tie {
-    pub(super) fn new(scope: Scope) -> Arc<Self> {
+    pub(super) fn new(scope: Scope, receiver: &Arc<dyn Receiver>) -> Arc<Self> {
         Arc::new(Self {
             scope,
+            receiver: Arc::clone(receiver),
             lost: AtomicBool::new(false),
             revoking: AtomicBool::new(false),
             gone: Notify::new(),
@@ -85,10 +111,7 @@ impl Tie {
     pub(super) fn lose(&self) -> (usize, usize) {
         self.lost.store(true, Ordering::Release);
         self.gone.notify_waiters();
-        (
-            self.unsettled.swap(0, Ordering::Relaxed),
-            self.bytes.swap(0, Ordering::Relaxed),
-        )
+        (self.unsettled.swap(0, Ordering::Relaxed), self.bytes.swap(0, Ordering::Relaxed))
     }
 
     pub(super) fn add(&self, size: usize) {
@@ -122,6 +145,15 @@ impl Tie {
     }
 }
 
+impl fmt::Debug for Tie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tie")
+            .field("scope", &self.scope)
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A leased delivery, for its extensions.
 #[derive(Debug)]
 pub(super) struct Leased {
@@ -133,10 +165,7 @@ pub(super) struct Leased {
 }
 
 pub(super) fn lease_lost() -> Error {
-    Error::new(
-        ErrorKind::LeaseLost,
-        "the delivery belongs to this consumer no more; it comes again",
-    )
-    .with_operation("settle")
-    .with_help("handle messages in less time, or make handling twice harmless")
+    Error::new(ErrorKind::LeaseLost, "the delivery belongs to this consumer no more; it comes again")
+        .with_operation("settle")
+        .with_help("handle messages in less time, or make handling twice harmless")
 }

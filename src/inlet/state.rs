@@ -16,9 +16,9 @@ pub(super) struct State {
     pub(super) generation: u64,
     flow: Flow,
     prefetch: Room,
-    ready: VecDeque<Parcel>,
+    ready: VecDeque<Box<Parcel>>,
     lanes: Lanes,
-    parked: BTreeMap<(Instant, u64), Parcel>,
+    parked: BTreeMap<(Instant, u64), Box<Parcel>>,
     ties: Vec<Arc<Tie>>,
     leases: HashMap<u64, Leased>,
     due: BTreeSet<(Instant, u64)>,
@@ -34,8 +34,15 @@ pub(super) struct State {
     pub(super) settler_sleeps: bool,
     pub(super) counts: ConsumerStatus,
     pub(super) failed_since_flush: u64,
-    /// The open receiver, for flushing.
     pub(super) receiver: Option<Arc<dyn Receiver>>,
+    revoked_early: Vec<Scope>,
+    /// Who receives: the receiving task, or else the application's task by itself while there is something.
+    pub(super) task_receives: bool,
+    /// Received by the application's task; kept for its room.
+    pub(super) batch: Vec<Received>,
+    /// Empty parcels to be used again, so that a delivery costs no allocation.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
+    spare: Vec<Box<Parcel>>,
 }
 
 /// Where a consumer is in its life.
@@ -82,6 +89,10 @@ impl State {
             counts: ConsumerStatus::default(),
             failed_since_flush: 0,
             receiver: None,
+            revoked_early: Vec::new(),
+            task_receives: true,
+            batch: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
@@ -107,39 +118,48 @@ impl State {
     }
 
     /// Takes in what was received; gives back what goes to the dead-letter channel unseen.
-    pub(super) fn take_in(&mut self, batch: &mut Vec<Received>, bury_undecodable: bool) -> Vec<Parcel> {
+    pub(super) fn take_in(
+        &mut self,
+        receiver: &Arc<dyn Receiver>,
+        batch: &mut Vec<Received>,
+        bury_undecodable: bool,
+    ) -> Vec<Box<Parcel>> {
         let mut bury = Vec::new();
+        if !self.receiver.as_ref().is_some_and(|current| Arc::ptr_eq(current, receiver)) {
+            // Its receiver is gone: all of it comes again.
+            batch.clear();
+            return bury;
+        }
         for received in batch.drain(..) {
             let order = self.arrivals;
             self.arrivals += 1;
-            let tie = match received.lease {
-                None => self.tie(received.scope),
+            let tie = match received.lease() {
+                None => self.tie(received.scope, receiver),
                 Some(lease) => {
-                    let tie = Tie::new(received.scope);
+                    let tie = Tie::new(received.scope, receiver);
                     // Half of what is left: a lost extension can be tried once more.
                     let due = match lease.extendable {
                         Some(extension) => lease.expires - extension / 2,
                         None => lease.expires,
                     };
                     let token = received.token.clone();
-                    self.leases.insert(
-                        order,
-                        Leased {
-                            token,
-                            tie: Arc::clone(&tie),
-                            lease,
-                            due,
-                        },
-                    );
+                    self.leases.insert(order, Leased { token, tie: Arc::clone(&tie), lease, due });
                     self.due.insert((due, order));
                     tie
                 }
             };
             let parcel = Parcel::new(received, tie, order);
+            let parcel = match self.spare.pop() {
+                Some(mut spare) => {
+                    *spare = parcel;
+                    spare
+                }
+                None => Box::new(parcel),
+            };
             parcel.tie.add(parcel.size);
             self.unsettled += 1;
             self.bytes += parcel.size;
-            if parcel.undecodable.is_some() && bury_undecodable {
+            if parcel.undecodable().is_some() && bury_undecodable {
                 self.begin(&parcel);
                 bury.push(parcel);
             } else {
@@ -149,26 +169,22 @@ impl State {
         bury
     }
 
-    fn tie(&mut self, scope: Scope) -> Arc<Tie> {
+    fn tie(&mut self, scope: Scope, receiver: &Arc<dyn Receiver>) -> Arc<Tie> {
         if let Some(tie) = self.ties.iter().find(|tie| tie.scope == scope) {
             return Arc::clone(tie);
         }
-        let tie = Tie::new(scope);
+        let tie = Tie::new(scope, receiver);
         self.ties.push(Arc::clone(&tie));
         tie
     }
 
-    fn enter(&mut self, parcel: Parcel) {
-        let parcel = if self.flow.ordered {
-            self.lanes.enter(parcel)
-        } else {
-            Some(parcel)
-        };
+    fn enter(&mut self, parcel: Box<Parcel>) {
+        let parcel = if self.flow.ordered { self.lanes.enter(parcel) } else { Some(parcel) };
         self.ready.extend(parcel);
     }
 
     /// The next for the application, now in its hands.
-    pub(super) fn next(&mut self) -> Option<Parcel> {
+    pub(super) fn next(&mut self) -> Option<Box<Parcel>> {
         let parcel = self.ready.pop_front()?;
         self.begin(&parcel);
         Some(parcel)
@@ -179,35 +195,55 @@ impl State {
         parcel.tie.begin();
     }
 
-    /// Settles a delivery that the application had.
-    pub(super) fn settle(&mut self, parcel: Parcel, outcome: Outcome) -> Result<u64> {
+    /// Queues the settlement of a delivery that the application had.
+    pub(super) fn settle(&mut self, parcel: Box<Parcel>, outcome: Outcome) -> Result<u64> {
         self.returned(&parcel)?;
-        self.forget(&parcel);
-        let seq = self.outbox.push(parcel.token, outcome);
-        if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
-            self.ready.push_back(next);
-        }
+        let seq = self.outbox.push(parcel.token.clone(), outcome);
+        self.finish(parcel);
         Ok(seq)
     }
 
+    /// Takes note of a delivery that the application had and that the adapter has settled.
+    pub(super) fn settled(&mut self, parcel: Box<Parcel>) {
+        // Lost meanwhile or not: the adapter's word for the settlement holds.
+        if self.returned(&parcel).is_ok() {
+            self.finish(parcel);
+        }
+    }
+
+    fn finish(&mut self, mut parcel: Box<Parcel>) {
+        self.forget(&parcel);
+        if let Some(next) = self.lanes.leave(parcel.message.key(), parcel.order) {
+            self.ready.push_back(next);
+        }
+        if self.spare.len() < self.prefetch.messages {
+            parcel.clear();
+            self.spare.push(parcel);
+        }
+    }
+
+    /// A receiver is open. Until it says otherwise, the receiving task receives.
+    pub(super) fn begin_with(&mut self, receiver: Arc<dyn Receiver>) {
+        self.receiver = Some(receiver);
+        self.task_receives = true;
+        for scope in std::mem::take(&mut self.revoked_early) {
+            self.revoke(scope);
+        }
+    }
+
     /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
-    pub(super) fn park(&mut self, mut parcel: Parcel, due: Instant) -> Result<()> {
+    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant) -> Result<()> {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
         if self.flow.counted {
-            self.outbox.push(
-                parcel.token.clone(),
-                Outcome::Held {
-                    attempt: parcel.attempt,
-                },
-            );
+            self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
         }
         self.parked.insert((due, parcel.order), parcel);
         Ok(())
     }
 
     /// A delivery that could not be buried: it waits to be given back.
-    pub(super) fn unburied(&mut self, parcel: Parcel, now: Instant) {
+    pub(super) fn unburied(&mut self, parcel: Box<Parcel>, now: Instant) {
         if self.returned(&parcel).is_ok() {
             self.parked.insert((now, parcel.order), parcel);
         }
@@ -222,14 +258,11 @@ impl State {
         self.running -= 1;
         parcel.tie.end();
         if self.phase == Phase::Closed {
-            return Err(Error::new(
-                ErrorKind::Closed,
-                "the consumer is closed; the message comes again",
-            )
-            .with_operation("settle"));
+            return Err(Error::new(ErrorKind::Closed, "the consumer is closed; the message comes again")
+                .with_operation("settle"));
         }
         if parcel.is_lost() {
-            if let Some(next) = self.lanes.leave(parcel.message.key.as_ref(), parcel.order) {
+            if let Some(next) = self.lanes.leave(parcel.message.key(), parcel.order) {
                 self.ready.push_back(next);
             }
             return Err(lease_lost());
@@ -248,10 +281,7 @@ impl State {
 
     /// What the settling task does now, and when it looks again.
     pub(super) fn work(&mut self, now: Instant) -> Work {
-        let mut work = Work {
-            settle: self.outbox.take(),
-            ..Work::default()
-        };
+        let mut work = Work { settle: self.outbox.take(), ..Work::default() };
         while let Some(entry) = self.parked.first_entry().filter(|entry| entry.key().0 <= now) {
             if self.phase != Phase::Open {
                 break;
@@ -272,27 +302,13 @@ impl State {
                 work.extended.push(order);
             }
         }
-        let runs = |scope| {
-            self.leases
-                .values()
-                .any(|l| l.tie.scope == scope && l.tie.is_running())
-        };
-        let free = self
-            .ties
-            .iter()
-            .filter(|tie| tie.is_revoking() && !tie.is_running() && !runs(tie.scope));
+        let runs = |scope| self.leases.values().any(|l| l.tie.scope == scope && l.tie.is_running());
+        let free = self.ties.iter().filter(|tie| tie.is_revoking() && !tie.is_running() && !runs(tie.scope));
         work.release.extend(free.map(|tie| tie.scope));
         let parked = self.parked.first_key_value().map(|((due, _), _)| *due);
         let parked = parked.filter(|_| self.phase == Phase::Open);
-        work.until = parked
-            .into_iter()
-            .chain(self.due.first().map(|(due, _)| *due))
-            .min();
-        work.wake = if self.ready.is_empty() {
-            None
-        } else {
-            self.waker.take()
-        };
+        work.until = parked.into_iter().chain(self.due.first().map(|(due, _)| *due)).min();
+        work.wake = if self.ready.is_empty() { None } else { self.waker.take() };
         work
     }
 
@@ -322,7 +338,12 @@ impl State {
 
     /// Stops handing out what the scope has: it goes to another consumer.
     pub(super) fn revoke(&mut self, scope: Scope) {
-        let tie = self.tie(scope);
+        let Some(receiver) = self.receiver.clone() else {
+            // The receiver is being opened: it is given up as soon as there is one.
+            self.revoked_early.push(scope);
+            return;
+        };
+        let tie = self.tie(scope, &receiver);
         tie.revoke();
         for leased in self.leases.values().filter(|leased| leased.tie.scope == scope) {
             leased.tie.revoke();
@@ -335,12 +356,7 @@ impl State {
     /// Drops what is tied to these: it is another consumer's now.
     pub(super) fn lose(&mut self, hit: impl Fn(&Arc<Tie>) -> bool) {
         let leased = self.leases.values().map(|leased| &leased.tie);
-        for tie in self
-            .ties
-            .iter()
-            .chain(leased)
-            .filter(|tie| hit(tie) && !tie.is_lost())
-        {
+        for tie in self.ties.iter().chain(leased).filter(|tie| hit(tie) && !tie.is_lost()) {
             let (messages, bytes) = tie.lose();
             self.unsettled -= messages;
             self.bytes -= bytes;
@@ -354,7 +370,7 @@ impl State {
             }
             keep
         });
-        drop(self.take_waiting(Parcel::is_lost));
+        drop(self.take_waiting(|parcel| parcel.is_lost()));
     }
 
     /// All that waits here, oldest first, to be given back to the broker.
@@ -368,14 +384,10 @@ impl State {
         waiting.len()
     }
 
-    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
+    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Box<Parcel>> {
         let mut taken = Vec::new();
         for parcel in std::mem::take(&mut self.ready) {
-            if hit(&parcel) {
-                taken.push(parcel)
-            } else {
-                self.ready.push_back(parcel)
-            }
+            if hit(&parcel) { taken.push(parcel) } else { self.ready.push_back(parcel) }
         }
         for (due, parcel) in std::mem::take(&mut self.parked) {
             if hit(&parcel) {
@@ -448,7 +460,7 @@ impl Outbox {
             let error = match settle.result {
                 Some(Ok(())) => continue,
                 Some(Err(error)) => error,
-                None => Error::new(ErrorKind::Other, "the adapter gave no answer for this settlement"),
+                None => super::unanswered(),
             };
             failed += 1;
             self.failures.insert(seq, error.with_operation("settle"));
@@ -465,17 +477,14 @@ impl Outbox {
     /// The receiver is gone: what was not handed to it has failed.
     pub(super) fn fail_waiting(&mut self, why: impl Fn() -> Error) -> (u64, Vec<Waker>) {
         let mut batch = self.take();
-        batch
-            .iter_mut()
-            .for_each(|settle| settle.result = Some(Err(why())));
+        batch.iter_mut().for_each(|settle| settle.result = Some(Err(why())));
         self.answered(batch)
     }
 
     fn woken(&mut self) -> Vec<Waker> {
         let done = self.done;
-        let (ready, waiters) = std::mem::take(&mut self.waiters)
-            .into_iter()
-            .partition(|(seq, _)| *seq < done);
+        let (ready, waiters) =
+            std::mem::take(&mut self.waiters).into_iter().partition(|(seq, _)| *seq < done);
         self.waiters = waiters;
         let ready: Vec<(u64, Waker)> = ready;
         ready.into_iter().map(|(_, waker)| waker).collect()
@@ -489,10 +498,9 @@ impl Outbox {
         }
         Some(match self.failures.remove(&seq) {
             Some(error) => Err(error),
-            None if seq < self.forgotten => Err(Error::new(
-                ErrorKind::Other,
-                "what became of this settlement is not known any more",
-            )),
+            None if seq < self.forgotten => {
+                Err(Error::new(ErrorKind::Other, "what became of this settlement is not known any more"))
+            }
             None => Ok(()),
         })
     }

@@ -63,9 +63,7 @@ impl Receiver for Fed {
     async fn settle(&self, batch: &mut [Settle]) {
         let mut script = self.script();
         for settle in batch {
-            script
-                .log
-                .push(format!("{:?} {}", settle.outcome, settle.token.as_number()));
+            script.log.push(format!("{:?} {}", settle.outcome, settle.token.as_number()));
             settle.result = Some(if script.cut { Err(lease_lost()) } else { Ok(()) });
         }
     }
@@ -87,9 +85,7 @@ impl Receiver for Fed {
     }
 
     async fn release(&self, scope: Scope) -> Result<()> {
-        self.script()
-            .log
-            .push(format!("release scope {}", scope.number()));
+        self.script().log.push(format!("release scope {}", scope.number()));
         Ok(())
     }
 
@@ -170,12 +166,7 @@ async fn bench(prefetch: usize) -> Bench {
         reopen: false,
         foreign: Foreign::default(),
     };
-    let replier = Arc::new(Replier::new(
-        link.clone(),
-        reply_settings,
-        board.clone(),
-        "main".into(),
-    ));
+    let replier = Arc::new(Replier::new(link.clone(), reply_settings, board.clone(), "main".into()));
     let settings = Settings {
         prefetch: Room::new(prefetch, 1 << 20),
         backoff,
@@ -183,14 +174,8 @@ async fn bench(prefetch: usize) -> Bench {
         foreign: Foreign::default(),
     };
     let status = board.handle(&"main".into(), "test".into());
-    let inlet = Inlet::open(link, Source::Channel(binding), settings, None, replier, status)
-        .await
-        .unwrap();
-    Bench {
-        consumer: Consumer::new(inlet),
-        fed,
-        clock,
-    }
+    let inlet = Inlet::open(link, Source::Channel(binding), settings, None, replier, status).await.unwrap();
+    Bench { consumer: Consumer::new(inlet), fed, clock }
 }
 
 impl Bench {
@@ -200,20 +185,13 @@ impl Bench {
 
     fn feed_in(&self, scope: Scope, number: u64, key: &str) -> &Self {
         let message = Message::new(number.to_string()).with_key(key);
-        self.fed.feed(
-            Received::new(message, Token::number(number))
-                .with_attempt(1)
-                .with_scope(scope),
-        );
+        self.fed.feed(Received::new(message, Token::number(number)).with_attempt(1).with_scope(scope));
         self
     }
 
     async fn next(&mut self) -> (String, Delivery) {
         let delivery = self.consumer.receive().await.unwrap().expect("open");
-        (
-            String::from_utf8(delivery.message().body().to_vec()).unwrap(),
-            delivery,
-        )
+        (String::from_utf8(delivery.message().body().to_vec()).unwrap(), delivery)
     }
 
     /// Nothing comes, however often everyone else gets a turn.
@@ -273,11 +251,7 @@ async fn a_retry_holds_its_key_until_it_is_due_and_counts() {
     assert_eq!((one.as_str(), again.attempt()), ("1", 2));
     drop(again);
     let (one, third) = bench.next().await;
-    assert_eq!(
-        (one.as_str(), third.attempt()),
-        ("1", 3),
-        "dropped unsettled counts as failed"
-    );
+    assert_eq!((one.as_str(), third.attempt()), ("1", 3), "dropped unsettled counts as failed");
     third.ack().await.unwrap();
     assert_eq!(bench.next().await.0, "2");
     assert!(bench.logged("Held { attempt: 2 } 1") && bench.logged("Held { attempt: 3 } 1"));
@@ -293,11 +267,7 @@ async fn prefetch_bounds_queued_running_and_parked_together() {
     let (_, third) = bench.next().await;
     first.retry(Duration::from_secs(1));
     bench.nothing().await;
-    assert_eq!(
-        bench.fed.script().feed.len(),
-        2,
-        "one parked, one behind it, one running"
-    );
+    assert_eq!(bench.fed.script().feed.len(), 2, "one parked, one behind it, one running");
     assert_eq!(bench.consumer.status().unsettled, 3);
     third.ack();
     assert_eq!(bench.next().await.0, "4");
@@ -309,9 +279,7 @@ async fn leases_are_extended_at_half_life_and_a_lost_one_settles_nothing() {
     let start = bench.clock.now();
     let lease = Lease::until(start + Duration::from_secs(30)).extendable_by(Duration::from_secs(30));
     bench.fed.script().extended_to = Some(start + Duration::from_secs(45));
-    bench
-        .fed
-        .feed(Received::new(Message::new("1"), Token::number(1)).with_lease(lease));
+    bench.fed.feed(Received::new(Message::new("1"), Token::number(1)).with_lease(lease));
     let (_, delivery) = bench.next().await;
     bench.clock.advance(Duration::from_secs(14));
     bench.nothing().await;
@@ -333,18 +301,11 @@ async fn leases_are_extended_at_half_life_and_a_lost_one_settles_nothing() {
 async fn a_revoked_scope_goes_when_its_handlers_are_done() {
     let mut bench = bench(10).await;
     let (going, staying) = (Scope::new(1), Scope::new(2));
-    bench
-        .feed_in(going, 1, "a")
-        .feed_in(going, 2, "a")
-        .feed_in(going, 3, "b")
-        .feed_in(staying, 4, "c");
+    bench.feed_in(going, 1, "a").feed_in(going, 2, "a").feed_in(going, 3, "b").feed_in(staying, 4, "c");
     let (_, first) = bench.next().await;
     let events = bench.fed.script().events.clone().unwrap();
     let deadline = bench.clock.now() + Duration::from_secs(10);
-    events.report(Event::Revoking {
-        scope: going,
-        deadline,
-    });
+    events.report(Event::Revoking { scope: going, deadline });
     let (four, other) = bench.next().await;
     assert_eq!(four, "4", "what waited of the scope is not handed out");
     bench.nothing().await;
@@ -360,21 +321,12 @@ async fn a_revoked_scope_goes_when_its_handlers_are_done() {
 async fn a_lost_scope_settles_nothing_and_fires_nothing() {
     let mut bench = bench(10).await;
     let scope = Scope::new(7);
-    bench
-        .feed_in(scope, 1, "a")
-        .feed_in(scope, 2, "b")
-        .feed_in(scope, 3, "a");
+    bench.feed_in(scope, 1, "a").feed_in(scope, 2, "b").feed_in(scope, 3, "a");
     let (_, first) = bench.next().await;
     let (_, second) = bench.next().await;
     first.retry(Duration::from_secs(1)).await.unwrap();
     let lost = second.lost();
-    bench
-        .fed
-        .script()
-        .events
-        .clone()
-        .unwrap()
-        .report(Event::Lost { scope });
+    bench.fed.script().events.clone().unwrap().report(Event::Lost { scope });
     lost.await;
     assert!(second.is_lost());
     assert_eq!(second.ack().await.unwrap_err().kind(), ErrorKind::LeaseLost);
@@ -382,11 +334,7 @@ async fn a_lost_scope_settles_nothing_and_fires_nothing() {
     bench.nothing().await;
     assert_eq!(bench.consumer.status().lost, 3);
     bench.feed_in(Scope::new(8), 1, "a");
-    assert_eq!(
-        bench.next().await.0,
-        "1",
-        "the key is free for the next owner of the scope"
-    );
+    assert_eq!(bench.next().await.0, "1", "the key is free for the next owner of the scope");
 }
 
 #[tokio::test]
@@ -427,20 +375,8 @@ async fn leaving_stops_waits_for_what_runs_and_gives_the_rest_back_oldest_first(
     let log = bench.fed.script().log.clone();
     assert_eq!(
         log,
-        [
-            "Held { attempt: 2 } 3",
-            "stop",
-            "Ack 1",
-            "Release 2",
-            "Release 3",
-            "Release 4",
-            "close"
-        ]
+        ["Held { attempt: 2 } 3", "stop", "Ack 1", "Release 2", "Release 3", "Release 4", "close"]
     );
     assert!(bench.consumer.receive().await.unwrap().is_none());
-    assert_eq!(
-        bench.consumer.close().await.unwrap().given_back,
-        3,
-        "again gives the same answer"
-    );
+    assert_eq!(bench.consumer.close().await.unwrap().given_back, 3, "again gives the same answer");
 }

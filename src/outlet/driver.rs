@@ -21,18 +21,10 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
             queue.next(now, !flights.0.is_empty())
         };
         match next {
-            Next::Send {
-                mut sender,
-                messages,
-                entries,
-            } => {
-                let mut handed = Handed {
-                    messages: &messages,
-                    entries,
-                };
-                let taken = outlet
-                    .attend(sender.send_batch(&messages), &mut flights, Some(&mut handed))
-                    .await;
+            Next::Send { mut sender, messages, entries } => {
+                let mut handed = Handed { messages: &messages, entries };
+                let taken =
+                    outlet.attend(sender.send_batch(&messages), &mut flights, Some(&mut handed)).await;
                 let entries = handed.entries;
                 let confirm = taken.unwrap_or_else(|error| for_all(&error, entries.len()));
                 let mut queue = outlet.lock();
@@ -58,10 +50,8 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
                 outlet.rest(until, &mut flights).await;
             }
             Next::End => {
-                let closed = not_sent(
-                    ErrorKind::Closed,
-                    "the producer closed before the message could be sent",
-                );
+                let closed =
+                    not_sent(ErrorKind::Closed, "the producer closed before the message could be sent");
                 let unsent = outlet.lock().abandon(&closed);
                 let unanswered = flights.0.iter().map(|f| f.entries.len()).sum::<usize>();
                 flights.forsake_all();
@@ -74,28 +64,19 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
 
 /// Tries until a sender is open again, or the outlet closes. The first try is at once.
 async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights) {
-    outlet.status.set(
-        Health::Reconnecting,
-        Some("the sender's connection is lost".into()),
-    );
+    outlet.status.set(Health::Reconnecting, Some("the sender's connection is lost".into()));
     let mut backoff = outlet.settings.backoff;
     loop {
         let (link, target, events) = (outlet.link.clone(), outlet.target.clone(), events(&outlet.status));
         let opening = undropped(async move { link.sender(&target, events).await });
         match outlet.attend(opening, flights, None).await {
             Ok(opened) => {
-                outlet
-                    .lock()
-                    .reopened(opened.handle, &opened.capabilities, &outlet.settings);
+                outlet.lock().reopened(opened.handle, &opened.capabilities, &outlet.settings);
                 outlet.status.set(Health::Connected, None);
                 return;
             }
             Err(error) => {
-                let wait = if error.is_retryable() {
-                    backoff.next_wait()
-                } else {
-                    backoff.longest()
-                };
+                let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
                 outlet.status.set(Health::Reconnecting, Some(error.to_string()));
                 let again = outlet.link.clock.now() + wait;
                 if outlet.pause(again, flights).await {
@@ -131,10 +112,8 @@ impl Outlet {
                 Some((flight, confirmed)) => queue.landed(flight.messages, flight.entries, confirmed, now),
                 None => {
                     flights.0.extend(queue.launched());
-                    let handed = handed
-                        .as_mut()
-                        .into_iter()
-                        .flat_map(|h| h.messages.iter().zip(&mut h.entries));
+                    let handed =
+                        handed.as_mut().into_iter().flat_map(|h| h.messages.iter().zip(&mut h.entries));
                     queue.expire(now, &mut flights.pairs(now).chain(handed));
                 }
             }
@@ -224,14 +203,13 @@ impl Flights {
 
     /// What is on its way in batches of which a deadline has passed.
     fn pairs(&mut self, now: Instant) -> impl Iterator<Item = (&Message, &mut Entry)> {
-        self.0
-            .iter_mut()
-            .filter(move |flight| flight.deadline.is_some_and(|at| at <= now))
-            .flat_map(move |flight| {
+        self.0.iter_mut().filter(move |flight| flight.deadline.is_some_and(|at| at <= now)).flat_map(
+            move |flight| {
                 // Read again: what is answered now has no deadline any more.
                 flight.deadline = earliest(flight.entries.iter().filter(|e| e.deadline > now));
                 flight.messages.iter().zip(&mut flight.entries)
-            })
+            },
+        )
     }
 
     fn earliest(&self) -> Option<Instant> {
@@ -240,14 +218,10 @@ impl Flights {
 
     /// Lets go of batches of a dead sender that nobody waits for any more: their confirms run on, on tasks of their own.
     fn forsake(&mut self) {
-        let (silent, kept): (Vec<_>, _) = self
-            .0
-            .drain(..)
-            .partition(|flight| flight.entries.iter().all(|entry| entry.ticket.is_none()));
+        let (silent, kept): (Vec<_>, _) =
+            self.0.drain(..).partition(|flight| flight.entries.iter().all(|entry| entry.ticket.is_none()));
         self.0 = kept;
-        silent
-            .into_iter()
-            .for_each(|flight| drop(tokio::spawn(flight.confirm)));
+        silent.into_iter().for_each(|flight| drop(tokio::spawn(flight.confirm)));
     }
 
     /// Lets go of all batches; whoever waits for them gets "unknown".
@@ -268,9 +242,5 @@ impl Flights {
 }
 
 pub(super) fn earliest<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Option<Instant> {
-    entries
-        .into_iter()
-        .filter(|entry| entry.ticket.is_some())
-        .map(|entry| entry.deadline)
-        .min()
+    entries.into_iter().filter(|entry| entry.ticket.is_some()).map(|entry| entry.deadline).min()
 }

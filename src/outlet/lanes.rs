@@ -30,11 +30,7 @@ pub(super) struct Verdict {
 
 impl Lanes {
     pub(super) fn new(ordered: bool, in_flight: InFlightPerKey) -> Self {
-        Self {
-            ordered,
-            in_flight,
-            lanes: HashMap::new(),
-        }
+        Self { ordered, in_flight, lanes: HashMap::new() }
     }
 
     pub(super) const fn adopt(&mut self, in_flight: InFlightPerKey) {
@@ -43,7 +39,7 @@ impl Lanes {
 
     /// The key that orders this message, if one does.
     pub(super) fn key<'m>(&self, message: &'m Message) -> Option<&'m MessageKey> {
-        if self.ordered { message.key.as_ref() } else { None }
+        if self.ordered { message.key() } else { None }
     }
 
     /// Whether a new message of that key has to wait.
@@ -114,11 +110,7 @@ impl Lanes {
     }
 
     fn tidy(&mut self, key: &MessageKey) {
-        if self
-            .lanes
-            .get(key)
-            .is_some_and(|l| l.in_flight == 0 && l.again == 0 && l.failed.is_empty())
-        {
+        if self.lanes.get(key).is_some_and(|l| l.in_flight == 0 && l.again == 0 && l.failed.is_empty()) {
             self.lanes.remove(key);
         }
     }

@@ -94,12 +94,7 @@ impl Outlet {
         };
         let ordered = link.binding.channel.requirements().order_per_key;
         let outlet = Arc::new(Self {
-            queue: Mutex::new(Queue::new(
-                opened.handle,
-                ordered,
-                &opened.capabilities,
-                &settings,
-            )),
+            queue: Mutex::new(Queue::new(opened.handle, ordered, &opened.capabilities, &settings)),
             capabilities: opened.capabilities,
             asked: OnceLock::new(),
             link,
@@ -169,11 +164,7 @@ impl Outlet {
                 other => self.wait(queue, messages, other, within),
             }
         };
-        answers
-            .await
-            .into_iter()
-            .map(|result| result.map_err(|e| self.explain(e)))
-            .collect()
+        answers.await.into_iter().map(|result| result.map_err(|e| self.explain(e))).collect()
     }
 
     fn wait(
@@ -187,10 +178,7 @@ impl Outlet {
         let deadline = self.link.clock.now() + within;
         match handed_over {
             HandedOver::Later(confirm) => queue.launch(messages, tickets, deadline, confirm),
-            _ => messages
-                .into_iter()
-                .zip(tickets)
-                .for_each(|(m, ticket)| queue.push(m, deadline, ticket)),
+            _ => messages.into_iter().zip(tickets).for_each(|(m, ticket)| queue.push(m, deadline, ticket)),
         }
         drop(queue);
         self.wake.notify_one();
@@ -211,17 +199,18 @@ impl Outlet {
         self.wake.notify_one();
         let mut ended = self.ended.subscribe();
         // An error means that the driver is gone: then nothing waits any more.
-        ended
-            .wait_for(Option::is_some)
-            .await
-            .map_or(0, |unsent| unsent.unwrap_or(0))
+        ended.wait_for(Option::is_some).await.map_or(0, |unsent| unsent.unwrap_or(0))
     }
 
     fn stamp(&self, messages: &mut [Message]) {
         let now = self.link.clock.wall();
         for message in messages {
-            message.id.get_or_insert_with(|| new_id(now));
-            message.time.get_or_insert(now);
+            if message.id().is_none() {
+                message.set_id(new_id(now));
+            }
+            if message.time().is_none() {
+                message.set_time(now);
+            }
             self.settings.foreign.outgoing(message);
         }
     }

@@ -59,12 +59,7 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn new(messages: Vec<Message>, entries: Vec<Entry>, confirm: Confirm) -> Self {
         let deadline = earliest(&entries);
-        Self {
-            messages,
-            entries,
-            confirm,
-            deadline,
-        }
+        Self { messages, entries, confirm, deadline }
     }
 }
 
@@ -82,15 +77,9 @@ pub(super) enum HandedOver {
 
 /// What the driver does next.
 pub(super) enum Next {
-    Send {
-        sender: Box<dyn Sender>,
-        messages: Vec<Message>,
-        entries: Vec<Entry>,
-    },
+    Send { sender: Box<dyn Sender>, messages: Vec<Message>, entries: Vec<Entry> },
     Reopen,
-    Wait {
-        until: Option<Instant>,
-    },
+    Wait { until: Option<Instant> },
     End,
 }
 
@@ -134,10 +123,7 @@ impl Queue {
     /// gather instead.
     pub(super) fn hand_over(&mut self, messages: &[Message]) -> HandedOver {
         let idle = !self.broken && self.waiting.is_empty() && self.again.is_empty() && self.in_flight == 0;
-        let Some(sender) = self
-            .sender
-            .as_mut()
-            .filter(|_| idle && messages.len() <= self.limits.batch)
+        let Some(sender) = self.sender.as_mut().filter(|_| idle && messages.len() <= self.limits.batch)
         else {
             return HandedOver::NotNow;
         };
@@ -216,32 +202,18 @@ impl Queue {
             }
         }
         if self.broken {
-            return if flying {
-                Next::Wait {
-                    until: self.earliest(now),
-                }
-            } else {
-                Next::Reopen
-            };
+            return if flying { Next::Wait { until: self.earliest(now) } } else { Next::Reopen };
         }
         let Some(sender) = self.sender.take() else {
-            return Next::Wait {
-                until: self.earliest(now),
-            };
+            return Next::Wait { until: self.earliest(now) };
         };
         let (messages, entries) = self.batch(&*sender, now);
         if messages.is_empty() {
             self.sender = Some(sender);
             self.publish_quiet(flying);
-            return Next::Wait {
-                until: self.earliest(now),
-            };
+            return Next::Wait { until: self.earliest(now) };
         }
-        Next::Send {
-            sender,
-            messages,
-            entries,
-        }
+        Next::Send { sender, messages, entries }
     }
 
     /// The sender is free again.
@@ -299,28 +271,15 @@ impl Queue {
             if entry.deadline <= now
                 && let Some(ticket) = entry.ticket.take()
             {
-                let late = Error::new(
-                    ErrorKind::Timeout,
-                    "the broker has not answered before the deadline",
-                )
-                .with_outcome(SendOutcome::Unknown);
+                let late = Error::new(ErrorKind::Timeout, "the broker has not answered before the deadline")
+                    .with_outcome(SendOutcome::Unknown);
                 ticket.answer(Err(late.with_operation("send").with_message(message.clone())));
             }
         }
         if self.alarm.is_some_and(|at| at <= now) {
-            let late = || {
-                not_sent(
-                    ErrorKind::Timeout,
-                    "the message could not be sent before the deadline",
-                )
-            };
+            let late = || not_sent(ErrorKind::Timeout, "the message could not be sent before the deadline");
             self.fail_where(|entry| entry.deadline <= now, late);
-            self.alarm = self
-                .again
-                .iter()
-                .chain(&self.waiting)
-                .map(|entry| entry.deadline)
-                .min();
+            self.alarm = self.again.iter().chain(&self.waiting).map(|entry| entry.deadline).min();
         }
     }
 
@@ -375,11 +334,7 @@ impl Queue {
                 let waits = entry.not_before.is_some_and(|at| at > now)
                     || key.as_ref().is_some_and(|key| {
                         held.contains(key)
-                            || if again {
-                                self.lanes.holds_again(key)
-                            } else {
-                                self.lanes.holds(key)
-                            }
+                            || if again { self.lanes.holds_again(key) } else { self.lanes.holds(key) }
                     });
                 if waits {
                     held.extend(key);
@@ -443,14 +398,10 @@ impl Queue {
                 entry.unknown |= error.outcome().unwrap_or(SendOutcome::Unknown) == SendOutcome::Unknown;
                 let verdict = match key {
                     Some(key) => self.lanes.failed(&key, entry, error),
-                    None if entry.may_go_again(&error) => Verdict {
-                        again: vec![(entry, error)],
-                        failed: vec![],
-                    },
-                    None => Verdict {
-                        again: vec![],
-                        failed: vec![(entry, error)],
-                    },
+                    None if entry.may_go_again(&error) => {
+                        Verdict { again: vec![(entry, error)], failed: vec![] }
+                    }
+                    None => Verdict { again: vec![], failed: vec![(entry, error)] },
                 };
                 self.carry_out(verdict, now);
             }
@@ -479,22 +430,16 @@ impl Queue {
         let seq = entry.seq;
         fail(entry, error);
         if let Some(key) = key {
-            let same = |e: &Entry| e.seq > seq && e.message.key.as_ref() == Some(&key);
+            let same = |e: &Entry| e.seq > seq && e.message.key() == Some(&key);
             self.fail_where(same, follower);
         }
     }
 
     /// When the driver has to look again at the latest.
     fn earliest(&self, now: Instant) -> Option<Instant> {
-        let deadlines = self
-            .alarm
-            .filter(|_| !self.again.is_empty() || !self.waiting.is_empty());
-        let times = self
-            .again
-            .iter()
-            .filter_map(|entry| entry.not_before)
-            .filter(|at| *at > now)
-            .chain(deadlines);
+        let deadlines = self.alarm.filter(|_| !self.again.is_empty() || !self.waiting.is_empty());
+        let times =
+            self.again.iter().filter_map(|entry| entry.not_before).filter(|at| *at > now).chain(deadlines);
         let closing = match self.phase {
             Phase::Open => None,
             Phase::Closing(deadline) => Some(deadline),
@@ -513,14 +458,8 @@ impl Limits {
     fn new(has: &Capabilities, settings: &Settings) -> Self {
         Self {
             message: has.max_message_bytes.unwrap_or(usize::MAX),
-            batch: has
-                .max_batch_messages
-                .unwrap_or(usize::MAX)
-                .min(settings.window_messages),
-            batch_bytes: has
-                .max_batch_bytes
-                .unwrap_or(usize::MAX)
-                .min(settings.window_bytes),
+            batch: has.max_batch_messages.unwrap_or(usize::MAX).min(settings.window_messages),
+            batch_bytes: has.max_batch_bytes.unwrap_or(usize::MAX).min(settings.window_bytes),
             window: settings.window_messages,
             window_bytes: settings.window_bytes,
         }
@@ -529,17 +468,11 @@ impl Limits {
 
 /// The same error for every message of a batch.
 pub(super) fn for_all(error: &Error, count: usize) -> Confirm {
-    Confirm::ready(
-        std::iter::repeat_with(|| Err(error.duplicate()))
-            .take(count)
-            .collect(),
-    )
+    Confirm::ready(std::iter::repeat_with(|| Err(error.duplicate())).take(count).collect())
 }
 
 fn measure(sender: &dyn Sender, message: &Message, limit: usize) -> Result<usize> {
-    let size = sender
-        .measure(message)
-        .map_err(|e| e.with_outcome(SendOutcome::NotSent))?;
+    let size = sender.measure(message).map_err(|e| e.with_outcome(SendOutcome::NotSent))?;
     if size <= limit {
         return Ok(size);
     }
@@ -548,11 +481,8 @@ fn measure(sender: &dyn Sender, message: &Message, limit: usize) -> Result<usize
 }
 
 fn follower() -> Error {
-    not_sent(
-        ErrorKind::Rejected,
-        "an earlier message of the same key failed, and order per key is required",
-    )
-    .with_help("send the failed message again first, then this one")
+    not_sent(ErrorKind::Rejected, "an earlier message of the same key failed, and order per key is required")
+        .with_help("send the failed message again first, then this one")
 }
 
 fn fail(mut entry: Entry, error: Error) {
@@ -562,16 +492,11 @@ fn fail(mut entry: Entry, error: Error) {
         Some(outcome) => outcome,
         None => SendOutcome::Unknown,
     };
-    ticket.answer(Err(error
-        .with_outcome(outcome)
-        .with_operation("send")
-        .with_message(entry.message)));
+    ticket.answer(Err(error.with_outcome(outcome).with_operation("send").with_message(entry.message)));
 }
 
 impl fmt::Debug for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue")
-            .field("waiting", &self.waiting.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Queue").field("waiting", &self.waiting.len()).finish_non_exhaustive()
     }
 }

@@ -104,10 +104,7 @@ impl Adapter for Scripted {
     }
     async fn open_sender(&self, _: &Target, _: &SenderOptions) -> Result<Opened<Box<dyn Sender>>> {
         self.script.lock().unwrap().opened += 1;
-        Ok(Opened::new(
-            Box::new(ScriptedSender(self.clone())),
-            self.capabilities(),
-        ))
+        Ok(Opened::new(Box::new(ScriptedSender(self.clone())), self.capabilities()))
     }
     async fn open_receiver(&self, _: &Source, _: &ReceiverOptions) -> Result<Opened<Arc<dyn Receiver>>> {
         Err(Error::new(ErrorKind::Unsupported, "not here"))
@@ -132,19 +129,12 @@ struct Bench {
 async fn bench(in_flight: InFlightPerKey, answers: &[(&str, &[Answer])]) -> Bench {
     let script = Arc::new(Mutex::new(Script::default()));
     for (body, answers) in answers {
-        script
-            .lock()
-            .unwrap()
-            .answers
-            .insert(body.as_bytes().to_vec(), answers.iter().copied().collect());
+        script.lock().unwrap().answers.insert(body.as_bytes().to_vec(), answers.iter().copied().collect());
     }
     let clock = ManualClock::at(Timestamp::from_millis(0));
     let binding = Arc::new(Binding::new(Channel::point_to_point("orders").order_per_key()));
     let link = Link {
-        adapter: Arc::new(Scripted {
-            script: Arc::clone(&script),
-            in_flight,
-        }),
+        adapter: Arc::new(Scripted { script: Arc::clone(&script), in_flight }),
         binding: Arc::clone(&binding),
         declare: Declare::IfMissing,
         clock: Arc::new(clock.clone()),
@@ -160,22 +150,13 @@ async fn bench(in_flight: InFlightPerKey, answers: &[(&str, &[Answer])]) -> Benc
     };
     let board = Board::new(["main"].into_iter());
     let status = board.handle(&"main".into(), "test".into());
-    let outlet = Outlet::open(link, Target::Channel(binding), settings, status)
-        .await
-        .unwrap();
-    Bench {
-        outlet,
-        script,
-        clock,
-    }
+    let outlet = Outlet::open(link, Target::Channel(binding), settings, status).await.unwrap();
+    Bench { outlet, script, clock }
 }
 
 impl Bench {
     fn send(&self, key: &str, body: &str) -> Answers {
-        match self.outlet.send(
-            Message::new(body.to_owned()).with_key(key),
-            Duration::from_secs(30),
-        ) {
+        match self.outlet.send(Message::new(body.to_owned()).with_key(key), Duration::from_secs(30)) {
             Sending::Waiting(answers) => answers,
             Sending::Done(result) => panic!("not expected to end at once: {result:?}"),
         }
@@ -203,13 +184,7 @@ impl Bench {
     }
 
     fn handed(&self) -> Vec<String> {
-        self.script
-            .lock()
-            .unwrap()
-            .handed
-            .iter()
-            .map(|b| String::from_utf8(b.clone()).unwrap())
-            .collect()
+        self.script.lock().unwrap().handed.iter().map(|b| String::from_utf8(b.clone()).unwrap()).collect()
     }
 }
 
@@ -219,37 +194,22 @@ use std::task::Poll;
 
 #[tokio::test]
 async fn a_throttled_message_goes_again_before_its_followers() {
-    let bench = bench(
-        InFlightPerKey::One,
-        &[("a1", &[Answer::Throttle, Answer::Throttle])],
-    )
-    .await;
-    let sends: Vec<_> = ["a1", "a2", "b1", "a3"]
-        .map(|body| bench.send(&body[..1], body))
-        .into();
+    let bench = bench(InFlightPerKey::One, &[("a1", &[Answer::Throttle, Answer::Throttle])]).await;
+    let sends: Vec<_> = ["a1", "a2", "b1", "a3"].map(|body| bench.send(&body[..1], body)).into();
     for answers in sends {
         bench.answers(answers).await.unwrap();
     }
-    let of_a: Vec<_> = bench
-        .handed()
-        .into_iter()
-        .filter(|b| b.starts_with('a'))
-        .collect();
+    let of_a: Vec<_> = bench.handed().into_iter().filter(|b| b.starts_with('a')).collect();
     assert_eq!(of_a, ["a1", "a1", "a1", "a2", "a3"]);
     let handed = bench.handed();
     let b1 = handed.iter().position(|b| b == "b1").unwrap();
-    assert!(
-        b1 < handed.iter().rposition(|b| b == "a1").unwrap(),
-        "another key flows: {handed:?}"
-    );
+    assert!(b1 < handed.iter().rposition(|b| b == "a1").unwrap(), "another key flows: {handed:?}");
 }
 
 #[tokio::test]
 async fn a_refused_message_fails_its_followers_that_wait_and_no_other_key() {
     let bench = bench(InFlightPerKey::One, &[("a1", &[Answer::Refuse])]).await;
-    let sends: Vec<_> = ["a1", "a2", "b1", "a3"]
-        .map(|body| bench.send(&body[..1], body))
-        .into();
+    let sends: Vec<_> = ["a1", "a2", "b1", "a3"].map(|body| bench.send(&body[..1], body)).into();
     let mut outcomes = Vec::new();
     for answers in sends {
         outcomes.push(
@@ -271,11 +231,7 @@ async fn a_refused_message_fails_its_followers_that_wait_and_no_other_key() {
 async fn after_a_loss_unknown_messages_of_all_batches_go_again_in_their_first_order() {
     let bench = bench(
         InFlightPerKey::Any,
-        &[
-            ("a1", &[Answer::LoseConfirm]),
-            ("a2", &[Answer::Lose]),
-            ("b1", &[Answer::LoseConfirm]),
-        ],
+        &[("a1", &[Answer::LoseConfirm]), ("a2", &[Answer::Lose]), ("b1", &[Answer::LoseConfirm])],
     )
     .await;
     bench.script.lock().unwrap().hold = true;
@@ -299,10 +255,7 @@ async fn after_a_loss_unknown_messages_of_all_batches_go_again_in_their_first_or
     // "a3" was accepted after "a1" and "a2" were lost: sending those again would reorder the key, so they fail as unknown.
     let overtaken = bench.answers(first).await.unwrap_err();
     assert_eq!(overtaken.outcome(), Some(SendOutcome::Unknown));
-    assert_eq!(
-        bench.answers(third).await.unwrap_err().outcome(),
-        Some(SendOutcome::NotSent)
-    );
+    assert_eq!(bench.answers(third).await.unwrap_err().outcome(), Some(SendOutcome::NotSent));
     bench.answers(second).await.unwrap();
     bench.answers(last).await.unwrap();
     assert_eq!(bench.handed(), ["a1", "b1", "a2", "a3", "b1"]);
@@ -341,15 +294,9 @@ async fn every_send_ends_at_its_deadline_with_the_right_outcome() {
     bench.until(|s| s.held.len() == 1).await;
     let held_back = bench.send("a", "a2");
     let error = bench.answers(held_back).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Timeout, Some(SendOutcome::NotSent))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Some(SendOutcome::NotSent)));
     let error = bench.answers(on_its_way).await.unwrap_err();
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Timeout, Some(SendOutcome::Unknown))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Timeout, Some(SendOutcome::Unknown)));
     assert_eq!(error.into_message().unwrap().body(), b"a1");
 }
 
@@ -365,26 +312,18 @@ async fn close_sends_what_waits_and_tells_the_rest() {
     let Sending::Done(Err(error)) = bench.outlet.send(Message::new("late"), Duration::from_secs(1)) else {
         panic!("closed")
     };
-    assert_eq!(
-        (error.kind(), error.outcome()),
-        (ErrorKind::Closed, Some(SendOutcome::NotSent))
-    );
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Closed, Some(SendOutcome::NotSent)));
 }
 
 #[tokio::test]
 async fn too_large_is_refused_before_sending_with_both_numbers() {
     let bench = bench(InFlightPerKey::Any, &[]).await;
-    let Sending::Done(Err(error)) = bench
-        .outlet
-        .send(Message::new(vec![0; 101]), Duration::from_secs(1))
+    let Sending::Done(Err(error)) = bench.outlet.send(Message::new(vec![0; 101]), Duration::from_secs(1))
     else {
         panic!("refused at once")
     };
     assert_eq!(error.kind(), ErrorKind::PayloadTooLarge);
-    assert!(
-        error.to_string().contains("101 bytes") && error.to_string().contains("at most 100"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("101 bytes") && error.to_string().contains("at most 100"), "{error}");
     assert!(bench.handed().is_empty());
 }
 

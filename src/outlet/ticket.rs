@@ -29,19 +29,9 @@ struct Waiting {
 /// Tickets for that many sends, and their answers.
 pub(super) fn tickets(count: usize) -> (impl Iterator<Item = Ticket>, Answers) {
     let results = std::iter::repeat_with(|| None).take(count).collect();
-    let group = Arc::new(Group(Mutex::new(Waiting {
-        results,
-        missing: count,
-        waker: None,
-    })));
+    let group = Arc::new(Group(Mutex::new(Waiting { results, missing: count, waker: None })));
     let answers = Answers(Arc::clone(&group));
-    (
-        (0..count).map(move |index| Ticket {
-            group: Some(Arc::clone(&group)),
-            index,
-        }),
-        answers,
-    )
+    ((0..count).map(move |index| Ticket { group: Some(Arc::clone(&group)), index }), answers)
 }
 
 impl Ticket {
@@ -55,14 +45,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(group) = self.group.take() {
-            let gone = Error::new(
-                ErrorKind::Closed,
-                "the broker was dropped while the message was on its way",
-            );
-            group.answer(
-                self.index,
-                Err(gone.with_operation("send").with_outcome(SendOutcome::Unknown)),
-            );
+            let gone =
+                Error::new(ErrorKind::Closed, "the broker was dropped while the message was on its way");
+            group.answer(self.index, Err(gone.with_operation("send").with_outcome(SendOutcome::Unknown)));
         }
     }
 }
@@ -77,11 +62,7 @@ impl Group {
             let mut waiting = self.lock();
             waiting.results[index] = Some(result);
             waiting.missing -= 1;
-            if waiting.missing == 0 {
-                waiting.waker.take()
-            } else {
-                None
-            }
+            if waiting.missing == 0 { waiting.waker.take() } else { None }
         };
         if let Some(waker) = waker {
             waker.wake();
@@ -97,11 +78,6 @@ impl Future for Answers {
             waiting.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        Poll::Ready(
-            std::mem::take(&mut waiting.results)
-                .into_iter()
-                .flatten()
-                .collect(),
-        )
+        Poll::Ready(std::mem::take(&mut waiting.results).into_iter().flatten().collect())
     }
 }

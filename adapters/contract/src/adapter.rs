@@ -142,6 +142,22 @@ pub trait Receiver: Send + Sync + 'static {
     /// `Disconnected`, `Unavailable`, `Unauthorized`, `NotFound`.
     async fn receive_batch(&self, room: Room, into: &mut Vec<Received>) -> Result<Receive>;
 
+    /// What is there now, without waiting: how many deliveries were appended, at most `room`. `None` when this receiver has no such way; the answer to
+    /// that never changes. Never called while [`Receiver::receive_batch`] is pending.
+    ///
+    /// With it, the application's task receives by itself while there is something, and nobody waits in `receive_batch` meanwhile: such a receiver
+    /// reports [`crate::Event::Lost`] for its scopes when its connection dies.
+    fn try_receive(&self, room: Room, into: &mut Vec<Received>) -> Option<usize> {
+        let _ = (room, into);
+        None
+    }
+
+    /// Settles and answers at once, where that needs no waiting. False: nothing was done, use [`Receiver::settle`]. May run at any time beside it.
+    fn try_settle(&self, settle: &mut Settle) -> bool {
+        let _ = settle;
+        false
+    }
+
     /// Settles each and answers each, in any order of deliveries. Works until [`Receiver::close`], also after [`Receiver::stop`].
     async fn settle(&self, batch: &mut [Settle]);
 
@@ -245,9 +261,7 @@ impl Replies {
 
 impl fmt::Debug for Replies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Replies")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
+        f.debug_struct("Replies").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -267,11 +281,7 @@ impl SenderOptions {
     /// Options with that deadline for opening.
     #[must_use]
     pub const fn new(deadline: Instant, clock: Arc<dyn Clock>, events: Events) -> Self {
-        Self {
-            deadline,
-            clock,
-            events,
-        }
+        Self { deadline, clock, events }
     }
 }
 
@@ -301,12 +311,6 @@ impl ReceiverOptions {
         clock: Arc<dyn Clock>,
         events: Events,
     ) -> Self {
-        Self {
-            prefetch,
-            instance,
-            deadline,
-            clock,
-            events,
-        }
+        Self { prefetch, instance, deadline, clock, events }
     }
 }

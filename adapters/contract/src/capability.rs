@@ -189,13 +189,7 @@ impl Capabilities {
     ) -> Self {
         self.support[capability as usize] = None;
         self.refusals.retain(|(c, _)| *c != capability);
-        self.refusals.push((
-            capability,
-            Refusal {
-                why: why.into(),
-                help: help.into(),
-            },
-        ));
+        self.refusals.push((capability, Refusal { why: why.into(), help: help.into() }));
         self
     }
 
@@ -217,9 +211,6 @@ impl Capabilities {
     /// Why that capability is missing, where the adapter says so.
     #[must_use]
     pub fn refusal(&self, capability: Capability) -> Option<&Refusal> {
-        self.refusals
-            .iter()
-            .find(|(c, _)| *c == capability)
-            .map(|(_, refusal)| refusal)
+        self.refusals.iter().find(|(c, _)| *c == capability).map(|(_, refusal)| refusal)
     }
 }

@@ -23,32 +23,20 @@ impl Channel {
     #[doc(alias = "queue")]
     #[must_use]
     pub const fn point_to_point(name: &'static str) -> Self {
-        Self {
-            name: Cow::Borrowed(name),
-            kind: ChannelKind::PointToPoint,
-            requires: Requirements::NONE,
-        }
+        Self { name: Cow::Borrowed(name), kind: ChannelKind::PointToPoint, requires: Requirements::NONE }
     }
 
     /// A channel whose messages each reach every subscription.
     #[doc(alias = "topic")]
     #[must_use]
     pub const fn publish_subscribe(name: &'static str) -> Self {
-        Self {
-            name: Cow::Borrowed(name),
-            kind: ChannelKind::PublishSubscribe,
-            requires: Requirements::NONE,
-        }
+        Self { name: Cow::Borrowed(name), kind: ChannelKind::PublishSubscribe, requires: Requirements::NONE }
     }
 
     /// A channel whose name is known at run time only.
     #[must_use]
     pub fn named(kind: ChannelKind, name: impl Into<String>) -> Self {
-        Self {
-            name: Cow::Owned(name.into()),
-            kind,
-            requires: Requirements::NONE,
-        }
+        Self { name: Cow::Owned(name.into()), kind, requires: Requirements::NONE }
     }
 
     /// Requires that messages of one key are handled one after another, in the order in which they were sent.
@@ -130,30 +118,19 @@ impl Channel {
     /// The subscription of that name: durable, shared by all consumers that name it.
     #[must_use]
     pub fn subscription(&self, name: impl Into<Cow<'static, str>>) -> Subscription {
-        Subscription {
-            channel: self.clone(),
-            name: Some(name.into()),
-            start: Start::default(),
-        }
+        Subscription { channel: self.clone(), name: Some(name.into()), start: Start::default() }
     }
 
     /// A subscription of one consumer, gone when that closes.
     #[must_use]
     pub fn ephemeral(&self) -> Subscription {
-        Subscription {
-            channel: self.clone(),
-            name: None,
-            start: Start::Latest,
-        }
+        Subscription { channel: self.clone(), name: None, start: Start::Latest }
     }
 
     /// The dead-letter channel of this point-to-point channel.
     #[must_use]
     pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters {
-            channel: self.clone(),
-            subscription: None,
-        }
+        DeadLetters { channel: self.clone(), subscription: None }
     }
 }
 
@@ -250,10 +227,7 @@ impl Subscription {
     /// The dead-letter channel of this subscription.
     #[must_use]
     pub fn dead_letters(&self) -> DeadLetters {
-        DeadLetters {
-            channel: self.channel.clone(),
-            subscription: self.name.clone(),
-        }
+        DeadLetters { channel: self.channel.clone(), subscription: self.name.clone() }
     }
 }
 

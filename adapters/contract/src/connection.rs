@@ -98,10 +98,7 @@ impl Host {
     /// That host, at that port.
     #[must_use]
     pub fn new(name: impl Into<String>, port: Option<u16>) -> Self {
-        Self {
-            name: name.into(),
-            port,
-        }
+        Self { name: name.into(), port }
     }
 }
 
@@ -137,22 +134,12 @@ impl Auth {
     /// A name and a password.
     #[must_use]
     pub fn password(username: impl Into<String>, password: Secret) -> Self {
-        Self {
-            kind: None,
-            username: Some(username.into()),
-            password: Some(password),
-            token: None,
-        }
+        Self { kind: None, username: Some(username.into()), password: Some(password), token: None }
     }
 
     /// No credential yet.
     #[must_use]
     pub const fn none() -> Self {
-        Self {
-            kind: None,
-            username: None,
-            password: None,
-            token: None,
-        }
+        Self { kind: None, username: None, password: None, token: None }
     }
 }

@@ -17,37 +17,28 @@ pub struct Received {
     pub scope: Scope,
     /// The number of this attempt, the first being 1; `None` where the broker does not count.
     pub attempt: Option<u32>,
-    /// Until when it belongs to this receiver; `None` where that has no limit.
-    pub lease: Option<Lease>,
-    /// What only this broker knows about it.
-    pub extensions: Extensions,
+    // What most deliveries of most brokers lack, behind one pointer.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    lease: Option<Lease>,
+    extensions: Extensions,
 }
 
 impl Received {
     /// A message with its token, in the only scope, not counted, without lease.
     #[must_use]
     pub const fn new(message: Message, token: Token) -> Self {
-        Self {
-            content: Ok(message),
-            token,
-            scope: Scope::WHOLE,
-            attempt: None,
-            lease: None,
-            extensions: Extensions::new(),
-        }
+        Self { content: Ok(message), token, scope: Scope::WHOLE, attempt: None, rare: None }
     }
 
     /// A record that could not be translated, with its token.
     #[must_use]
     pub const fn undecodable(raw: Bytes, error: Error, token: Token) -> Self {
-        Self {
-            content: Err(Undecodable { raw, error }),
-            token,
-            scope: Scope::WHOLE,
-            attempt: None,
-            lease: None,
-            extensions: Extensions::new(),
-        }
+        let content = Err(Undecodable { raw, error });
+        Self { content, token, scope: Scope::WHOLE, attempt: None, rare: None }
     }
 
     /// Sets the scope.
@@ -66,16 +57,35 @@ impl Received {
 
     /// Sets the lease.
     #[must_use]
-    pub const fn with_lease(mut self, lease: Lease) -> Self {
-        self.lease = Some(lease);
+    pub fn with_lease(mut self, lease: Lease) -> Self {
+        self.rare.get_or_insert_default().lease = Some(lease);
         self
     }
 
     /// Adds what only this broker knows.
     #[must_use]
     pub fn with_extension<T: Any + Send + Sync>(mut self, extension: T) -> Self {
-        self.extensions.insert(extension);
+        self.rare.get_or_insert_default().extensions.insert(extension);
         self
+    }
+
+    /// Until when it belongs to this receiver; `None` where that has no limit.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        self.rare.as_ref()?.lease
+    }
+
+    /// What only this broker knows about it.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        static NONE: Extensions = Extensions::new();
+        self.rare.as_ref().map_or(&NONE, |rare| &rare.extensions)
+    }
+
+    /// Takes the extensions out; `None` when there are none.
+    pub fn take_extensions(&mut self) -> Option<Extensions> {
+        let rare = self.rare.as_mut()?;
+        Some(std::mem::take(&mut rare.extensions)).filter(|extensions| !extensions.is_empty())
     }
 }
 
@@ -101,31 +111,19 @@ impl Token {
     /// A token of one number.
     #[must_use]
     pub const fn number(number: u64) -> Self {
-        Self {
-            part: 0,
-            number,
-            handle: None,
-        }
+        Self { part: 0, number, handle: None }
     }
 
     /// A token of two numbers.
     #[must_use]
     pub const fn pair(part: u64, number: u64) -> Self {
-        Self {
-            part,
-            number,
-            handle: None,
-        }
+        Self { part, number, handle: None }
     }
 
     /// A token with a text handle.
     #[must_use]
     pub const fn handle(number: u64, handle: Arc<str>) -> Self {
-        Self {
-            part: 0,
-            number,
-            handle: Some(handle),
-        }
+        Self { part: 0, number, handle: Some(handle) }
     }
 
     /// The first number of a pair.
@@ -192,11 +190,7 @@ impl Lease {
     /// A lease that ends then and cannot be extended.
     #[must_use]
     pub const fn until(expires: Instant) -> Self {
-        Self {
-            expires,
-            extendable: None,
-            hard_end: None,
-        }
+        Self { expires, extendable: None, hard_end: None }
     }
 
     /// Says that each extension moves the end to that long from its moment.
@@ -250,11 +244,7 @@ impl Settle {
     /// A delivery to settle, unanswered.
     #[must_use]
     pub const fn new(token: Token, outcome: Outcome) -> Self {
-        Self {
-            token,
-            outcome,
-            result: None,
-        }
+        Self { token, outcome, result: None }
     }
 }
 
@@ -291,6 +281,12 @@ impl Extensions {
     pub fn insert<T: Any + Send + Sync>(&mut self, value: T) {
         self.0.retain(|v| !v.is::<T>());
         self.0.push(Box::new(value));
+    }
+
+    /// Whether there is no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The value of that type.

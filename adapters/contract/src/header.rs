@@ -72,10 +72,7 @@ impl Headers {
     /// Bytes of all names and values.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(n, v)| n.len() + v.as_ref().map_or(0, Bytes::len))
-            .sum()
+        self.0.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, Bytes::len)).sum()
     }
 }
 

@@ -1,120 +1,82 @@
-use crate::{Headers, Text};
+use crate::{HeaderValue, Headers, Text};
 use bytes::Bytes;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// A message: header fields, free headers, and a payload.
 ///
 /// Every field may be absent on a message from a foreign client. On sending, the portable layer fills `id` and `time` before the first
-/// attempt; adapters never make ids. Cloning copies no payload. An adapter carries every field byte for byte or refuses the message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
+/// attempt; adapters never make ids. An adapter carries every field byte for byte or refuses the message.
+///
+/// Each field has a getter of its name, a `with_` form for building, and a `set_` form that also takes `None`. A message is small, and cloning one
+/// copies neither payload nor headers.
+///
+/// ```
+/// use anybroker_contract::{Kind, Message};
+///
+/// let message = Message::new("two dishes").with_key("table-4").with_kind(Kind::Command).with_header("waiter", "Ada");
+/// assert_eq!(message.headers().text("waiter"), Some("Ada"));
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Message {
-    /// Identifies the message over all its copies and redeliveries.
-    pub id: Option<MessageId>,
-    /// When it was sent, to the millisecond.
-    pub time: Option<Timestamp>,
-    /// Document, command or event.
-    pub kind: Option<Kind>,
-    /// The type of the body, such as `order-created`.
-    pub type_name: Option<Text>,
-    /// Messages of one key stay in order on a channel that requires it.
-    pub key: Option<MessageKey>,
-    /// The id of the conversation, on a reply that of the request.
-    pub correlation_id: Option<Text>,
-    /// Return address. Foreign input: see the rules on replies.
-    pub reply_to: Option<Text>,
-    /// Media type of the payload, such as `application/json`.
-    pub content_type: Option<Text>,
-    /// From then on the message is not handed out any more.
-    pub expires_at: Option<Timestamp>,
-    /// Free headers.
-    pub headers: Headers,
-    /// The body; `None` is a tombstone, which differs from an empty body.
-    pub payload: Option<Bytes>,
+    id: Option<MessageId>,
+    time: Option<Timestamp>,
+    key: Option<MessageKey>,
+    payload: Option<Bytes>,
+    // What many messages lack or share, behind one pointer, so that a message stays cheap to move and to clone.
+    more: Option<Arc<More>>,
 }
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct More {
+    kind: Option<Kind>,
+    type_name: Option<Text>,
+    correlation_id: Option<Text>,
+    reply_to: Option<Text>,
+    content_type: Option<Text>,
+    expires_at: Option<Timestamp>,
+    headers: Headers,
+}
+
+static NO_HEADERS: Headers = Headers::new();
 
 impl Message {
     /// A message with this payload and nothing else.
     #[must_use]
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self {
-            payload: Some(payload.into()),
-            ..Self::default()
-        }
+        Self { payload: Some(payload.into()), ..Self::default() }
     }
 
     /// A message without payload.
     #[must_use]
     pub fn tombstone(key: impl Into<MessageKey>) -> Self {
-        Self {
-            key: Some(key.into()),
-            ..Self::default()
-        }
+        Self { key: Some(key.into()), ..Self::default() }
     }
 
-    /// Sets the id, for a caller that keeps ids of its own.
+    /// Identifies the message over all its copies and redeliveries.
     #[must_use]
-    pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
-        self.id = Some(id.into());
-        self
+    pub const fn id(&self) -> Option<&MessageId> {
+        self.id.as_ref()
     }
 
-    /// Sets the kind.
+    /// When it was sent, to the millisecond.
     #[must_use]
-    pub fn with_kind(mut self, kind: Kind) -> Self {
-        self.kind = Some(kind);
-        self
+    pub const fn time(&self) -> Option<Timestamp> {
+        self.time
     }
 
-    /// Sets the type of the body.
+    /// Messages of one key stay in order on a channel that requires it.
     #[must_use]
-    pub fn with_type(mut self, type_name: impl Into<Text>) -> Self {
-        self.type_name = Some(type_name.into());
-        self
+    pub const fn key(&self) -> Option<&MessageKey> {
+        self.key.as_ref()
     }
 
-    /// Sets the key.
+    /// The body; `None` is a tombstone, which differs from an empty body.
     #[must_use]
-    pub fn with_key(mut self, key: impl Into<MessageKey>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Sets the correlation id.
-    #[must_use]
-    pub fn with_correlation_id(mut self, id: impl Into<Text>) -> Self {
-        self.correlation_id = Some(id.into());
-        self
-    }
-
-    /// Sets the return address.
-    #[must_use]
-    pub fn with_reply_to(mut self, address: impl Into<Text>) -> Self {
-        self.reply_to = Some(address.into());
-        self
-    }
-
-    /// Sets the media type of the payload.
-    #[must_use]
-    pub fn with_content_type(mut self, content_type: impl Into<Text>) -> Self {
-        self.content_type = Some(content_type.into());
-        self
-    }
-
-    /// Sets the moment from which the message is not handed out any more.
-    #[must_use]
-    pub fn with_expiry(mut self, at: Timestamp) -> Self {
-        self.expires_at = Some(at);
-        self
-    }
-
-    /// Adds a header behind those that are there.
-    #[must_use]
-    pub fn with_header(mut self, name: impl Into<Text>, value: impl crate::HeaderValue) -> Self {
-        self.headers.append(name, value);
-        self
+    pub const fn payload(&self) -> Option<&Bytes> {
+        self.payload.as_ref()
     }
 
     /// The payload's bytes; empty for a tombstone.
@@ -123,17 +85,210 @@ impl Message {
         self.payload.as_deref().unwrap_or_default()
     }
 
+    /// Document, command or event.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        self.more.as_ref()?.kind
+    }
+
+    /// The type of the body, such as `order-created`.
+    #[must_use]
+    pub fn type_name(&self) -> Option<&Text> {
+        self.more.as_ref()?.type_name.as_ref()
+    }
+
+    /// The id of the conversation, on a reply that of the request.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<&Text> {
+        self.more.as_ref()?.correlation_id.as_ref()
+    }
+
+    /// Return address. Foreign input: see the rules on replies.
+    #[must_use]
+    pub fn reply_to(&self) -> Option<&Text> {
+        self.more.as_ref()?.reply_to.as_ref()
+    }
+
+    /// Media type of the payload, such as `application/json`.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&Text> {
+        self.more.as_ref()?.content_type.as_ref()
+    }
+
+    /// From then on the message is not handed out any more.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.more.as_ref()?.expires_at
+    }
+
+    /// Free headers.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        self.more.as_ref().map_or(&NO_HEADERS, |more| &more.headers)
+    }
+
+    /// Free headers, to be changed.
+    pub fn headers_mut(&mut self) -> &mut Headers {
+        &mut self.more_mut().headers
+    }
+
+    /// Adds a header behind those that are there.
+    #[must_use]
+    pub fn with_header(mut self, name: impl Into<Text>, value: impl HeaderValue) -> Self {
+        self.headers_mut().append(name, value);
+        self
+    }
+
+    /// Sets the id, for a caller that keeps ids of its own.
+    pub fn set_id(&mut self, id: impl Into<Option<MessageId>>) {
+        self.id = id.into();
+    }
+
+    /// Sets when it was sent.
+    pub fn set_time(&mut self, time: impl Into<Option<Timestamp>>) {
+        self.time = time.into();
+    }
+
+    /// Sets the key.
+    pub fn set_key(&mut self, key: impl Into<Option<MessageKey>>) {
+        self.key = key.into();
+    }
+
+    /// Sets the payload.
+    pub fn set_payload(&mut self, payload: impl Into<Option<Bytes>>) {
+        self.payload = payload.into();
+    }
+
+    /// Sets the kind.
+    pub fn set_kind(&mut self, kind: impl Into<Option<Kind>>) {
+        self.set_more(kind.into(), |more| &mut more.kind);
+    }
+
+    /// Sets the type of the body.
+    pub fn set_type_name(&mut self, type_name: impl Into<Option<Text>>) {
+        self.set_more(type_name.into(), |more| &mut more.type_name);
+    }
+
+    /// Sets the correlation id.
+    pub fn set_correlation_id(&mut self, id: impl Into<Option<Text>>) {
+        self.set_more(id.into(), |more| &mut more.correlation_id);
+    }
+
+    /// Sets the return address.
+    pub fn set_reply_to(&mut self, address: impl Into<Option<Text>>) {
+        self.set_more(address.into(), |more| &mut more.reply_to);
+    }
+
+    /// Sets the media type of the payload.
+    pub fn set_content_type(&mut self, content_type: impl Into<Option<Text>>) {
+        self.set_more(content_type.into(), |more| &mut more.content_type);
+    }
+
+    /// Sets the moment from which the message is not handed out any more.
+    pub fn set_expires_at(&mut self, at: impl Into<Option<Timestamp>>) {
+        self.set_more(at.into(), |more| &mut more.expires_at);
+    }
+
+    /// The same with that id.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<MessageId>) -> Self {
+        self.set_id(id.into());
+        self
+    }
+
+    /// The same sent at that time.
+    #[must_use]
+    pub fn with_time(mut self, time: Timestamp) -> Self {
+        self.set_time(time);
+        self
+    }
+
+    /// The same with that key.
+    #[must_use]
+    pub fn with_key(mut self, key: impl Into<MessageKey>) -> Self {
+        self.set_key(key.into());
+        self
+    }
+
+    /// The same of that kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.set_kind(kind);
+        self
+    }
+
+    /// The same with a body of that type.
+    #[must_use]
+    pub fn with_type(mut self, type_name: impl Into<Text>) -> Self {
+        self.set_type_name(type_name.into());
+        self
+    }
+
+    /// The same with that correlation id.
+    #[must_use]
+    pub fn with_correlation_id(mut self, id: impl Into<Text>) -> Self {
+        self.set_correlation_id(id.into());
+        self
+    }
+
+    /// The same with that return address.
+    #[must_use]
+    pub fn with_reply_to(mut self, address: impl Into<Text>) -> Self {
+        self.set_reply_to(address.into());
+        self
+    }
+
+    /// The same with a payload of that media type.
+    #[must_use]
+    pub fn with_content_type(mut self, content_type: impl Into<Text>) -> Self {
+        self.set_content_type(content_type.into());
+        self
+    }
+
+    /// The same, not handed out from that moment on.
+    #[must_use]
+    pub fn with_expiry(mut self, at: Timestamp) -> Self {
+        self.set_expires_at(at);
+        self
+    }
+
     /// Bytes of payload, key, texts and headers: what memory bounds are counted in. Adapters measure the wire form themselves.
     #[must_use]
     pub fn size(&self) -> usize {
         let text = |t: &Option<Text>| t.as_ref().map_or(0, |t| t.len());
-        self.body().len()
-            + self.key.as_ref().map_or(0, |k| k.as_bytes().len())
-            + text(&self.type_name)
-            + text(&self.correlation_id)
-            + text(&self.reply_to)
-            + text(&self.content_type)
-            + self.headers.size()
+        let more = self.more.as_ref().map_or(0, |more| {
+            text(&more.type_name)
+                + text(&more.correlation_id)
+                + text(&more.reply_to)
+                + text(&more.content_type)
+                + more.headers.size()
+        });
+        self.body().len() + self.key.as_ref().map_or(0, |k| k.as_bytes().len()) + more
+    }
+
+    fn more_mut(&mut self) -> &mut More {
+        Arc::make_mut(self.more.get_or_insert_default())
+    }
+
+    /// Sets a field behind the pointer; `None` on a message without such fields makes none.
+    fn set_more<T>(&mut self, value: Option<T>, field: impl FnOnce(&mut More) -> &mut Option<T>) {
+        if value.is_some() || self.more.is_some() {
+            *field(self.more_mut()) = value;
+        }
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut s = f.debug_struct("Message");
+        s.field("id", &self.id)
+            .field("time", &self.time)
+            .field("key", &self.key)
+            .field("payload", &self.payload);
+        if let Some(more) = &self.more {
+            s.field("more", more);
+        }
+        s.finish()
     }
 }
 
@@ -163,9 +318,7 @@ impl Kind {
     /// The kind of that name on the wire.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Document, Self::Command, Self::Event]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        [Self::Document, Self::Command, Self::Event].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -178,7 +331,7 @@ pub struct MessageId(Id);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Id {
     Uuid(Uuid),
-    Text(Text),
+    Text(Arc<str>),
 }
 
 impl MessageId {
@@ -196,7 +349,7 @@ impl MessageId {
     pub fn to_text(&self) -> Text {
         match &self.0 {
             Id::Uuid(uuid) => Text::from(uuid.hyphenated().to_string()),
-            Id::Text(text) => text.clone(),
+            Id::Text(text) => Text::from(&**text),
         }
     }
 }
@@ -212,7 +365,7 @@ impl From<Text> for MessageId {
         // Only the canonical form becomes a UUID: any other would not come back byte for byte.
         match Uuid::try_parse(&text) {
             Ok(uuid) if *uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text => uuid.into(),
-            _ => Self(Id::Text(text)),
+            _ => Self(Id::Text(text.as_str().into())),
         }
     }
 }
@@ -328,10 +481,7 @@ impl Timestamp {
     /// The moment `later` than this one, cut to milliseconds.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long until `later`; zero when that is not later.

@@ -20,11 +20,7 @@ impl Receipt {
     /// A receipt of that level.
     #[must_use]
     pub const fn new(level: Level) -> Self {
-        Self {
-            level,
-            position: None,
-            native_id: None,
-        }
+        Self { level, position: None, native_id: None }
     }
 
     /// Adds where the message is.
@@ -116,15 +112,11 @@ impl Confirmed {
     #[must_use]
     pub fn into_results(self, count: usize) -> Vec<Result<Receipt>> {
         match self {
-            Self::All(receipt) => std::iter::repeat_with(|| Ok(receipt.clone()))
-                .take(count)
-                .collect(),
+            Self::All(receipt) => std::iter::repeat_with(|| Ok(receipt.clone())).take(count).collect(),
             Self::Each(mut results) => {
                 results.resize_with(count, || {
-                    Err(
-                        Error::new(ErrorKind::Other, "the adapter gave no answer for this message")
-                            .with_outcome(SendOutcome::Unknown),
-                    )
+                    Err(Error::new(ErrorKind::Other, "the adapter gave no answer for this message")
+                        .with_outcome(SendOutcome::Unknown))
                 });
                 results
             }

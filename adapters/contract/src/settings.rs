@@ -95,9 +95,7 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Integer(v))
             }
             fn visit_u64<E: de::Error>(self, v: u64) -> Result<Value, E> {
-                i64::try_from(v)
-                    .map(Value::Integer)
-                    .map_err(|_| E::custom("number too large"))
+                i64::try_from(v).map(Value::Integer).map_err(|_| E::custom("number too large"))
             }
             fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
                 Ok(Value::Float(v))

@@ -17,11 +17,7 @@ impl Binding {
     /// A channel under its own name, without settings.
     #[must_use]
     pub fn new(channel: Channel) -> Self {
-        Self {
-            channel,
-            address: Address::Portable,
-            settings: Settings::default(),
-        }
+        Self { channel, address: Address::Portable, settings: Settings::default() }
     }
 
     /// The same at a native address.

@@ -28,10 +28,7 @@ enum Connection {
 
 impl MemoryAdapter {
     pub(crate) const fn new(broker: MemoryBroker) -> Self {
-        Self {
-            broker,
-            connection: Mutex::new(Connection::None),
-        }
+        Self { broker, connection: Mutex::new(Connection::None) }
     }
 
     fn broker(&self) -> &Arc<Broker> {
@@ -45,10 +42,7 @@ impl MemoryAdapter {
             return Err(error(ErrorKind::Closed, "the adapter is closed"));
         }
         if self.broker().is_refusing() {
-            return Err(error(
-                ErrorKind::Unavailable,
-                "the memory broker refuses connections",
-            ));
+            return Err(error(ErrorKind::Unavailable, "the memory broker refuses connections"));
         }
         if let Connection::Live(link) = &*connection
             && !link.is_cut()
@@ -60,8 +54,9 @@ impl MemoryAdapter {
         Ok(link)
     }
 
-    fn disconnect(&self, then: Connection) {
-        let before = std::mem::replace(&mut *lock(&self.connection), then);
+    /// Ends the connection for good.
+    pub(crate) fn end(&self) {
+        let before = std::mem::replace(&mut *lock(&self.connection), Connection::Closed);
         if let Connection::Live(link) = before {
             self.broker().cut(Some(&link));
         }
@@ -192,11 +187,8 @@ impl Adapter for MemoryAdapter {
                 let channel = self.broker().channel(binding)?;
                 let queue = channel.queue().map(Arc::clone);
                 queue.ok_or_else(|| {
-                    let what = format!(
-                        "`{}` is a {} channel",
-                        channel.name,
-                        ChannelKind::PublishSubscribe.as_str()
-                    );
+                    let what =
+                        format!("`{}` is a {} channel", channel.name, ChannelKind::PublishSubscribe.as_str());
                     error(ErrorKind::Unsupported, what).with_help("receive from a subscription to it")
                 })?
             }
@@ -207,19 +199,13 @@ impl Adapter for MemoryAdapter {
             other => return Err(unsupported(other)),
         };
         let capabilities = self.effective(queue.form());
-        Ok(Opened::new(
-            Arc::new(MemoryReceiver::open(link, queue, options)?),
-            capabilities,
-        ))
+        Ok(Opened::new(Arc::new(MemoryReceiver::open(link, queue, options)?), capabilities))
     }
 
     async fn open_replies(&self, options: &ReceiverOptions) -> Result<Replies> {
         let link = self.connect()?;
         let (address, queue) = self.broker().new_replies();
-        Ok(Replies::new(
-            address,
-            Arc::new(MemoryReceiver::open(link, queue, options)?),
-        ))
+        Ok(Replies::new(address, Arc::new(MemoryReceiver::open(link, queue, options)?)))
     }
 
     async fn health(&self) -> Result<()> {
@@ -227,7 +213,7 @@ impl Adapter for MemoryAdapter {
     }
 
     async fn close(&self) -> Result<()> {
-        self.disconnect(Connection::Closed);
+        self.end();
         Ok(())
     }
 
@@ -238,22 +224,17 @@ impl Adapter for MemoryAdapter {
 
 impl Drop for MemoryAdapter {
     fn drop(&mut self) {
-        self.disconnect(Connection::Closed);
+        self.end();
     }
 }
 
 impl fmt::Debug for MemoryAdapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryAdapter")
-            .field("broker", &self.broker().name)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryAdapter").field("broker", &self.broker().name).finish_non_exhaustive()
     }
 }
 
 /// The contract may learn new words.
 fn unsupported(what: &impl fmt::Debug) -> anybroker_contract::Error {
-    error(
-        ErrorKind::Unsupported,
-        format!("not known to the memory adapter: {what:?}"),
-    )
+    error(ErrorKind::Unsupported, format!("not known to the memory adapter: {what:?}"))
 }

@@ -91,10 +91,7 @@ impl Broker {
     pub(crate) fn connect(&self) -> Arc<Link> {
         let mut state = lock(&self.state);
         state.counter += 1;
-        let link = Arc::new(Link {
-            id: state.counter,
-            cut: AtomicBool::new(false),
-        });
+        let link = Arc::new(Link { id: state.counter, cut: AtomicBool::new(false) });
         state.links.retain(|link| link.strong_count() > 0);
         state.links.push(Arc::downgrade(&link));
         link
@@ -218,12 +215,7 @@ impl Broker {
     pub(crate) fn new_replies(&self) -> (Text, Arc<Queue>) {
         let mut state = lock(&self.state);
         state.counter += 1;
-        let address = format!(
-            "{}{:016x}-{}",
-            self.reply_namespace(),
-            self.incarnation,
-            state.counter
-        );
+        let address = format!("{}{:016x}-{}", self.reply_namespace(), self.incarnation, state.counter);
         let queue = self.new_queue(address.clone(), true);
         state.replies.retain(|_, queue| !queue.is_gone());
         state.replies.insert(address.clone(), Arc::clone(&queue));
@@ -239,10 +231,7 @@ impl Broker {
         }
         let found = lock(&self.state).replies.get(&**address).map(Arc::clone);
         found.filter(|queue| !queue.is_gone()).ok_or_else(|| {
-            error(
-                ErrorKind::NotFound,
-                format!("nobody waits at the return address `{address}` any more"),
-            )
+            error(ErrorKind::NotFound, format!("nobody waits at the return address `{address}` any more"))
         })
     }
 
@@ -255,10 +244,7 @@ impl Broker {
     }
 
     pub(crate) fn delete_subscription(&self, binding: &Binding, subscription: &Subscription) -> Result<()> {
-        let channel = lock(&self.state)
-            .channels
-            .get(native_name(binding)?)
-            .map(Arc::clone);
+        let channel = lock(&self.state).channels.get(native_name(binding)?).map(Arc::clone);
         if let (Some(channel), Some(name)) = (channel, subscription.name()) {
             channel.unsubscribe(name);
         }
@@ -275,12 +261,7 @@ impl Broker {
     }
 
     fn new_queue(&self, title: String, temporary: bool) -> Arc<Queue> {
-        let form = Form {
-            shards: None,
-            bound: None,
-            lease: self.config.lease,
-            temporary,
-        };
+        let form = Form { shards: None, bound: None, lease: self.config.lease, temporary };
         Queue::new(title, Arc::clone(&self.clock), form)
     }
 
@@ -293,10 +274,7 @@ fn require_topic(channel: &Channel) -> Result<()> {
     if channel.kind == ChannelKind::PublishSubscribe {
         return Ok(());
     }
-    let what = format!(
-        "`{}` is a point-to-point channel, which has no subscriptions",
-        channel.name
-    );
+    let what = format!("`{}` is a point-to-point channel, which has no subscriptions", channel.name);
     Err(error(ErrorKind::Unsupported, what).with_help("receive from the channel itself"))
 }
 

@@ -36,9 +36,7 @@ impl Channel {
         let own = ChannelConfig::read(&binding.settings)?;
         let requires = binding.channel.requirements();
         let form = Form {
-            shards: requires
-                .order_per_key
-                .then_some(own.shards.unwrap_or(config.shards)),
+            shards: requires.order_per_key.then_some(own.shards.unwrap_or(config.shards)),
             bound: requires.bounded,
             lease: config.lease,
             temporary: false,
@@ -72,18 +70,9 @@ impl Channel {
     /// Whether the channel is what `binding` says. What it has beyond that is adopted, as is its number of shards.
     pub(crate) fn admit_all(&self, binding: &Binding) -> Result<()> {
         self.admit_kind(binding)?;
-        let Requirements {
-            order_per_key,
-            bounded,
-            ..
-        } = binding.channel.requirements();
+        let Requirements { order_per_key, bounded, .. } = binding.channel.requirements();
         let ordered = self.form.shards.is_some();
-        self.admit(
-            "order-per-key",
-            ordered || !order_per_key,
-            &ordered,
-            &order_per_key,
-        )?;
+        self.admit("order-per-key", ordered || !order_per_key, &ordered, &order_per_key)?;
         let bound = |bound: Option<usize>| bound.map_or(String::from("none"), |bound| bound.to_string());
         let fits = bounded.is_none() || bounded == self.form.bound;
         self.admit("bounded", fits, &bound(self.form.bound), &bound(bounded))?;
@@ -97,10 +86,8 @@ impl Channel {
         if fits {
             return Ok(());
         }
-        let what = format!(
-            "`{}` exists with {what} = {has}, and is declared with {what} = {wants}",
-            self.name
-        );
+        let what =
+            format!("`{}` exists with {what} = {has}, and is declared with {what} = {wants}", self.name);
         Err(error(ErrorKind::Conflict, what)
             .with_channel(self.name.as_str())
             .with_help("declare it as it exists, bind the channel to another name, or delete it first"))
@@ -109,10 +96,7 @@ impl Channel {
     /// The queue of that named subscription.
     pub(crate) fn subscription(&self, name: &str) -> Option<Arc<Queue>> {
         let topic = lock(&self.topic);
-        let found = topic
-            .subscriptions
-            .iter()
-            .find(|(known, _)| known.as_deref() == Some(name));
+        let found = topic.subscriptions.iter().find(|(known, _)| known.as_deref() == Some(name));
         found.map(|(_, queue)| Arc::clone(queue))
     }
 
@@ -123,18 +107,12 @@ impl Channel {
         if topic.gone {
             return Err(not_found("channel", &self.name));
         }
-        let known = topic
-            .subscriptions
-            .iter()
-            .find(|(known, _)| name.is_some() && known.as_deref() == name);
+        let known = topic.subscriptions.iter().find(|(known, _)| name.is_some() && known.as_deref() == name);
         if let Some((_, queue)) = known {
             return Ok(Arc::clone(queue));
         }
         let title = format!("{}/{}", self.name, name.unwrap_or("(ephemeral)"));
-        let form = Form {
-            temporary: name.is_none(),
-            ..self.form
-        };
+        let form = Form { temporary: name.is_none(), ..self.form };
         let queue = Queue::new(title, Arc::clone(&self.clock), form);
         let missed = topic.retained.iter().filter(|(accepted, _)| match start {
             Start::Earliest => true,
@@ -142,9 +120,7 @@ impl Channel {
             _ => false,
         });
         queue.push(missed.map(|(_, content)| content.clone()));
-        topic
-            .subscriptions
-            .push((name.map(str::to_owned), Arc::clone(&queue)));
+        topic.subscriptions.push((name.map(str::to_owned), Arc::clone(&queue)));
         Ok(queue)
     }
 
@@ -168,20 +144,12 @@ impl Channel {
             return Offer::Gone;
         }
         // Only takes and returns of consumers can come in between, and those may exceed the bound anyway.
-        let room = topic
-            .subscriptions
-            .iter()
-            .map(|(_, queue)| queue.room(waiter))
-            .min();
+        let room = topic.subscriptions.iter().map(|(_, queue)| queue.room(waiter)).min();
         let taken = room.unwrap_or(usize::MAX).min(batch.len());
         if taken < at_least {
             return Offer::Full;
         }
-        topic.publish(
-            batch[..taken].iter().cloned().map(Content::Message),
-            self.retain,
-            &*self.clock,
-        );
+        topic.publish(batch[..taken].iter().cloned().map(Content::Message), self.retain, &*self.clock);
         Offer::Taken(taken)
     }
 
@@ -198,11 +166,7 @@ impl Channel {
     pub(crate) fn queues(&self) -> Vec<Arc<Queue>> {
         let topic = lock(&self.topic);
         let subscriptions = topic.subscriptions.iter().map(|(_, queue)| queue);
-        self.queue()
-            .into_iter()
-            .chain(subscriptions)
-            .map(Arc::clone)
-            .collect()
+        self.queue().into_iter().chain(subscriptions).map(Arc::clone).collect()
     }
 
     pub(crate) fn delete(&self) {
@@ -213,8 +177,7 @@ impl Channel {
 
 impl Topic {
     fn publish(&mut self, contents: impl Iterator<Item = Content> + Clone, retain: usize, clock: &dyn Clock) {
-        self.subscriptions
-            .retain(|(_, queue)| queue.push(contents.clone()));
+        self.subscriptions.retain(|(_, queue)| queue.push(contents.clone()));
         if retain > 0 {
             let now = clock.wall();
             self.retained.extend(contents.map(|content| (now, content)));

@@ -18,12 +18,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            lease: None,
-            max_message: 64 * 1024 * 1024,
-            shards: 16,
-            retain: 1000,
-        }
+        Self { lease: None, max_message: 64 * 1024 * 1024, shards: 16, retain: 1000 }
     }
 }
 
@@ -81,28 +76,19 @@ impl ChannelConfig {
 pub(crate) fn name(connection: &Connection) -> Result<String> {
     let refuse = |what: &str, help: &str| Err(wrong(what).with_help(help));
     if !connection.path.is_empty() {
-        return refuse(
-            "the URL has a path",
-            "write `memory://name`, without anything behind the name",
-        );
+        return refuse("the URL has a path", "write `memory://name`, without anything behind the name");
     }
     if connection.tls.is_some() {
         return refuse("`tls` is set, and nothing leaves the process", "remove `tls`");
     }
     if connection.auth.is_some() {
-        return refuse(
-            "`auth` is set, and whoever is in the process may use the broker",
-            "remove `auth`",
-        );
+        return refuse("`auth` is set, and whoever is in the process may use the broker", "remove `auth`");
     }
     match &connection.hosts[..] {
         [] => Ok(String::new()),
         [host] if host.port.is_none() => Ok(host.name.clone()),
         [_] => refuse("the URL has a port", "write `memory://name`, without a port"),
-        _ => refuse(
-            "the URL names several hosts",
-            "write `memory://name`, with one name",
-        ),
+        _ => refuse("the URL names several hosts", "write `memory://name`, with one name"),
     }
 }
 
@@ -125,17 +111,11 @@ fn duration(key: &str, value: &str) -> Result<Duration> {
         "h" => Some(3_600_000),
         _ => None,
     };
-    let millis = count
-        .parse::<u64>()
-        .ok()
-        .zip(millis)
-        .and_then(|(count, millis)| count.checked_mul(millis));
+    let millis = count.parse::<u64>().ok().zip(millis).and_then(|(count, millis)| count.checked_mul(millis));
     match millis {
         Some(millis @ 1..) => Ok(Duration::from_millis(millis)),
-        _ => Err(
-            wrong(&format!("`{key}` is `{value}`, which is no duration above zero"))
-                .with_help("write a number and `ms`, `s`, `m` or `h`, such as `30s`"),
-        ),
+        _ => Err(wrong(&format!("`{key}` is `{value}`, which is no duration above zero"))
+            .with_help("write a number and `ms`, `s`, `m` or `h`, such as `30s`")),
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::after::After;
-use crate::queue::State;
+use crate::state::State;
 use anybroker_contract::{Events, Room, Scope};
 use std::cmp::Reverse;
 use std::task::Waker;
@@ -34,16 +34,7 @@ pub(crate) enum Take {
 
 impl Consumer {
     pub(crate) fn new(link: u64, scope: Scope, prefetch: Room, events: Events) -> Self {
-        Self {
-            link,
-            scope,
-            prefetch,
-            events,
-            out: Room::new(0, 0),
-            stopped: false,
-            cursor: 0,
-            waker: None,
-        }
+        Self { link, scope, prefetch, events, out: Room::new(0, 0), stopped: false, cursor: 0, waker: None }
     }
 
     fn fits(&self, size: usize) -> bool {
@@ -57,20 +48,15 @@ impl State {
     pub(crate) fn next_for(&self, id: u64) -> Option<(usize, usize)> {
         let consumer = self.consumers.get(&id).filter(|consumer| !consumer.stopped)?;
         let count = self.shards.len();
-        (consumer.cursor..consumer.cursor + count)
-            .map(|index| index % count)
-            .find_map(|index| {
-                let shard = &self.shards[index];
-                let (_, slot) = shard.ready.front()?;
-                if self.form.shards.is_some() && !shard.flows_to(id) {
-                    return None;
-                }
-                let fits = self
-                    .entries
-                    .get(*slot)
-                    .is_some_and(|entry| consumer.fits(entry.size));
-                fits.then_some((index, *slot))
-            })
+        (consumer.cursor..consumer.cursor + count).map(|index| index % count).find_map(|index| {
+            let shard = &self.shards[index];
+            let (_, slot) = shard.ready.front()?;
+            if self.form.shards.is_some() && !shard.flows_to(id) {
+                return None;
+            }
+            let fits = self.entries.get(*slot).is_some_and(|entry| consumer.fits(entry.size));
+            fits.then_some((index, *slot))
+        })
     }
 
     /// That consumer waits from now on. The time is given to one of those waiting only: there is one alarm, not one for each.
@@ -127,10 +113,7 @@ impl State {
             && self.watch.is_none_or(|(_, until)| next.at < until)
         {
             // The last to have come is the last to be woken for a message, so it will keep the watch longest.
-            let watch = self
-                .watch
-                .map(|(id, _)| id)
-                .or_else(|| self.waiting.back().copied());
+            let watch = self.watch.map(|(id, _)| id).or_else(|| self.waiting.back().copied());
             if let Some(id) = watch {
                 self.wake(id, after);
             }

@@ -22,7 +22,7 @@ impl Content {
 
     pub(crate) fn key(&self) -> Option<&[u8]> {
         match self {
-            Self::Message(message) => message.key.as_ref().map(|key| key.as_bytes()),
+            Self::Message(message) => message.key().map(|key| key.as_bytes()),
             Self::Raw(_) => None,
         }
     }
@@ -49,11 +49,7 @@ pub(crate) struct Entry {
 pub(crate) enum Standing {
     Ready,
     Delayed,
-    Out {
-        consumer: u64,
-        scope: Scope,
-        expires: Option<Instant>,
-    },
+    Out { consumer: u64, scope: Scope, expires: Option<Instant> },
 }
 
 /// The entries of a queue in numbered slots. A freed slot is the next to be filled, so that a busy queue stays in the cache.
@@ -103,9 +99,6 @@ impl Entries {
             Standing::Ready | Standing::Delayed => false,
         };
         let slots = self.slots.iter().enumerate();
-        slots
-            .filter(|(_, entry)| entry.as_ref().is_some_and(picked))
-            .map(|(slot, _)| slot)
-            .collect()
+        slots.filter(|(_, entry)| entry.as_ref().is_some_and(picked)).map(|(slot, _)| slot).collect()
     }
 }

@@ -27,9 +27,7 @@ impl Gate {
         let id = self.counter.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         if let Some(reason) = &state.blocked {
-            events.report(Event::Blocked {
-                reason: reason.clone(),
-            });
+            events.report(Event::Blocked { reason: reason.clone() });
         }
         state.senders.insert(id, events);
         id
@@ -68,9 +66,7 @@ impl Gate {
                 after.report(
                     events,
                     match &state.blocked {
-                        Some(reason) => Event::Blocked {
-                            reason: reason.clone(),
-                        },
+                        Some(reason) => Event::Blocked { reason: reason.clone() },
                         None => Event::Unblocked,
                     },
                 );
@@ -114,8 +110,6 @@ impl Gate {
 
 impl State {
     fn wake(&mut self, after: &mut After) {
-        std::mem::take(&mut self.waiting)
-            .into_values()
-            .for_each(|waker| after.wake(waker));
+        std::mem::take(&mut self.waiting).into_values().for_each(|waker| after.wake(waker));
     }
 }

@@ -65,6 +65,7 @@ mod queue;
 mod receiver;
 mod sender;
 mod shards;
+mod state;
 
 pub use config::Config;
 pub use memory_broker::MemoryBroker;

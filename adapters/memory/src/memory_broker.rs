@@ -33,6 +33,13 @@ impl MemoryBroker {
         Arc::new(MemoryAdapter::new(self.clone()))
     }
 
+    /// One more connection, and what kills its client: its handles die without a word to the broker, and the adapter is closed for good.
+    pub fn mortal_adapter(&self) -> (Arc<dyn Adapter>, impl FnOnce() + Send + use<>) {
+        let adapter = Arc::new(MemoryAdapter::new(self.clone()));
+        let doomed = Arc::clone(&adapter);
+        (adapter, move || doomed.end())
+    }
+
     /// Cuts all connections. Handles die as disconnected, unsettled deliveries come again in their old places, ephemeral subscriptions and return
     /// addresses are gone. The next call to an adapter connects anew.
     pub fn disconnect(&self) {
@@ -85,8 +92,6 @@ impl MemoryBroker {
 
 impl fmt::Debug for MemoryBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryBroker")
-            .field("name", &self.0.name)
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryBroker").field("name", &self.0.name).finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use anybroker_contract::{
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 /// One consumer of one queue.
@@ -25,12 +25,7 @@ impl MemoryReceiver {
         let joined = queue.join(link.id, options.prefetch, options.events.clone());
         let id =
             joined.ok_or_else(|| error(ErrorKind::NotFound, format!("`{}` was deleted", queue.title)))?;
-        let receiver = Self {
-            link,
-            queue,
-            id,
-            closed: AtomicBool::new(false),
-        };
+        let receiver = Self { link, queue, id, closed: AtomicBool::new(false) };
         if receiver.link.is_cut() {
             // The cut may have passed the queue by before the consumer was there; dropping the receiver takes it out.
             return Err(receiver.ended());
@@ -89,6 +84,17 @@ impl Receiver for MemoryReceiver {
         poll_fn(|cx| self.poll_receive(room, into, &mut alarm, cx)).await
     }
 
+    fn try_receive(&self, room: Room, into: &mut Vec<Received>) -> Option<usize> {
+        let before = into.len();
+        // Whatever else it says, `receive_batch` says again to the task that waits there next.
+        let _ = self.queue.poll_take(self.id, room, into, Waker::noop());
+        Some(into.len() - before)
+    }
+
+    fn try_settle(&self, settle: &mut Settle) -> bool {
+        self.queue.settle(self.id, std::slice::from_mut(settle))
+    }
+
     async fn settle(&self, batch: &mut [Settle]) {
         if !self.queue.settle(self.id, batch) {
             for settle in batch {
@@ -106,17 +112,11 @@ impl Receiver for MemoryReceiver {
     }
 
     async fn stop(&self) -> Result<()> {
-        if self.queue.stop(self.id) {
-            Ok(())
-        } else {
-            Err(self.ended())
-        }
+        if self.queue.stop(self.id) { Ok(()) } else { Err(self.ended()) }
     }
 
     async fn release(&self, scope: Scope) -> Result<()> {
-        self.queue
-            .release(self.id, scope)
-            .unwrap_or_else(|| Err(self.ended()))
+        self.queue.release(self.id, scope).unwrap_or_else(|| Err(self.ended()))
     }
 
     async fn close(&self) -> Result<()> {

@@ -29,13 +29,7 @@ pub(crate) enum Route {
 impl MemorySender {
     pub(crate) fn new(broker: Arc<Broker>, link: Arc<Link>, to: Route, events: Events) -> Self {
         let id = broker.gate.enter(events);
-        Self {
-            broker,
-            link,
-            to,
-            id,
-            closed: false,
-        }
+        Self { broker, link, to, id, closed: false }
     }
 
     fn alive(&self) -> Result<()> {
@@ -153,15 +147,13 @@ impl Route {
 
     fn gone(&self) -> Error {
         let (kind, what) = match self {
-            Self::Channel(channel) => (
-                ErrorKind::NotFound,
-                format!("the channel `{}` was deleted", channel.name),
-            ),
+            Self::Channel(channel) => {
+                (ErrorKind::NotFound, format!("the channel `{}` was deleted", channel.name))
+            }
             Self::Queue(queue) => (ErrorKind::NotFound, format!("`{}` was deleted", queue.title)),
-            Self::Reply(queue) => (
-                ErrorKind::Rejected,
-                format!("nobody waits at `{}` any more", queue.title),
-            ),
+            Self::Reply(queue) => {
+                (ErrorKind::Rejected, format!("nobody waits at `{}` any more", queue.title))
+            }
         };
         error(kind, what).with_outcome(SendOutcome::Refused)
     }

@@ -1,5 +1,5 @@
 use crate::after::After;
-use crate::queue::{Due, State};
+use crate::state::{Due, State};
 use anybroker_contract::{Event, Scope};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -37,8 +37,7 @@ impl Shard {
 
     /// Whether that consumer may have more of it.
     pub(crate) fn flows_to(&self, consumer: u64) -> bool {
-        self.owner
-            .is_some_and(|owner| owner.consumer == consumer && !owner.revoking)
+        self.owner.is_some_and(|owner| owner.consumer == consumer && !owner.revoking)
     }
 
     /// Who owns it under that scope and is asked to give it away.
@@ -63,10 +62,8 @@ impl State {
         // Who has the most keeps the odd one.
         loads.sort_by_key(|(_, load)| Reverse(*load));
         let stopped = |id| self.consumers.get(&id).is_some_and(|consumer| consumer.stopped);
-        let kept = self
-            .shards
-            .iter()
-            .filter(|shard| shard.owner.is_some_and(|owner| stopped(owner.consumer)));
+        let kept =
+            self.shards.iter().filter(|shard| shard.owner.is_some_and(|owner| stopped(owner.consumer)));
         let total = self.shards.len() - kept.count();
         let (each, odd) = (total / loads.len(), total % loads.len());
         let quota = |rank: usize| each + usize::from(rank < odd);
@@ -80,19 +77,12 @@ impl State {
             if self.shards[index].owner.is_some() {
                 continue;
             }
-            let needy = loads
-                .iter_mut()
-                .enumerate()
-                .filter(|(rank, (_, load))| *load < quota(*rank));
+            let needy = loads.iter_mut().enumerate().filter(|(rank, (_, load))| *load < quota(*rank));
             if let Some((_, (consumer, load))) = needy.min_by_key(|(_, (_, load))| *load) {
                 *load += 1;
                 let consumer = *consumer;
                 let scope = Scope::new(self.next());
-                self.shards[index].owner = Some(Owner {
-                    consumer,
-                    scope,
-                    revoking: false,
-                });
+                self.shards[index].owner = Some(Owner { consumer, scope, revoking: false });
             }
         }
     }

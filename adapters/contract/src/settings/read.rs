@@ -48,11 +48,7 @@ impl std::error::Error for Misread {}
 
 impl de::Error for Misread {
     fn custom<T: fmt::Display>(problem: T) -> Self {
-        Self {
-            path: String::new(),
-            problem: problem.to_string(),
-            help: None,
-        }
+        Self { path: String::new(), problem: problem.to_string(), help: None }
     }
 
     // The next two would quote the value.
@@ -98,10 +94,7 @@ struct Entries {
 
 impl Entries {
     fn of(table: Settings) -> Self {
-        Self {
-            rest: table.0.into_iter(),
-            next: None,
-        }
+        Self { rest: table.0.into_iter(), next: None }
     }
 }
 
@@ -118,9 +111,7 @@ impl<'de> MapAccess<'de> for Entries {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misread> {
         match self.next.take() {
-            Some((key, value)) => seed
-                .deserialize(Reader(value))
-                .map_err(|misread| misread.within(&key)),
+            Some((key, value)) => seed.deserialize(Reader(value)).map_err(|misread| misread.within(&key)),
             None => Err(de::Error::custom("a value was asked for before its key")),
         }
     }
@@ -218,22 +209,13 @@ mod tests {
     }
 
     fn table<const N: usize>(entries: [(&str, Value); N]) -> Value {
-        Value::Table(
-            entries
-                .map(|(key, value)| (key.to_owned(), value))
-                .into_iter()
-                .collect(),
-        )
+        Value::Table(entries.map(|(key, value)| (key.to_owned(), value)).into_iter().collect())
     }
 
     fn read(name: Value, acks: Value, item: Value) -> Result<Outer> {
         let list = Value::Array(vec![item]);
         let entries = [("name", name), ("acks", acks), ("list", list)];
-        entries
-            .map(|(key, value)| (key.to_owned(), value))
-            .into_iter()
-            .collect::<Settings>()
-            .read()
+        entries.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<Settings>().read()
     }
 
     #[test]
@@ -244,10 +226,7 @@ mod tests {
             Outer {
                 name: Name("n".to_owned()),
                 acks: Acks::Count(2),
-                list: vec![Inner {
-                    count: 3,
-                    ratio: Some(0.5)
-                }],
+                list: vec![Inner { count: 3, ratio: Some(0.5) }],
             }
         );
         let item = table([("count", Value::Integer(3))]);
@@ -259,18 +238,9 @@ mod tests {
         let good = || table([("count", Value::Integer(3))]);
         let secret = || text("hunter2");
         for (result, expected) in [
-            (
-                read(Value::Bool(true), text("all"), good()),
-                "name: expected a string, found a boolean",
-            ),
-            (
-                read(text("n"), Value::Array(vec![secret()]), good()),
-                "acks: expected a name",
-            ),
-            (
-                read(text("n"), table([("count", secret())]), good()),
-                "acks.count: expected u8, found text",
-            ),
+            (read(Value::Bool(true), text("all"), good()), "name: expected a string, found a boolean"),
+            (read(text("n"), Value::Array(vec![secret()]), good()), "acks: expected a name"),
+            (read(text("n"), table([("count", secret())]), good()), "acks.count: expected u8, found text"),
             (
                 read(text("n"), text("all"), table([("count", secret())])),
                 "list.count: expected u8, found text",
@@ -279,10 +249,7 @@ mod tests {
                 read(text("n"), text("all"), table([("count", Value::Integer(300))])),
                 "list.count: expected u8",
             ),
-            (
-                read(text("n"), text("all"), table([])),
-                "list: the key `count` is missing",
-            ),
+            (read(text("n"), text("all"), table([])), "list: the key `count` is missing"),
             (
                 read(text("n"), text("all"), table([("cuont", Value::Integer(1))])),
                 "list.cuont: unknown key\n  = help: the keys are: count, ratio",
