@@ -159,7 +159,7 @@ impl BareSender {
     pub(super) async fn send(&mut self, messages: &[Message]) -> Checked {
         for (result, message) in self.try_send(messages).await?.into_iter().zip(messages) {
             if let Err(error) = result {
-                return Err(Stop::Failed(format!("{:?} was not accepted: {error:?}", message.id)));
+                return Err(Stop::Failed(format!("{:?} was not accepted: {error:?}", message.id())));
             }
         }
         Ok(())
@@ -206,6 +206,8 @@ pub(super) struct BareReceiver {
     lab: Lab,
     receiver: Arc<dyn Receiver>,
     pub(super) capabilities: Capabilities,
+    /// How long handling one delivery takes.
+    pub(super) work: Duration,
     arrivals: mpsc::UnboundedReceiver<Result<Received>>,
     room: Arc<Semaphore>,
     reading: JoinHandle<()>,
@@ -225,6 +227,7 @@ impl BareReceiver {
             lab,
             receiver,
             capabilities,
+            work: Duration::ZERO,
             arrivals,
             room,
             reading,
@@ -310,6 +313,9 @@ impl BareReceiver {
                 arrived = self.arrivals.recv() => match arrived {
                     Some(received) => {
                         let received = received?;
+                        if !self.work.is_zero() {
+                            lab.pause(self.work).await;
+                        }
                         if let Ok(message) = &received.content {
                             history.arrived(subscription, consumer, message, received.attempt);
                         }

@@ -214,15 +214,15 @@ async fn what_is_unknown_is_said(lab: Lab) -> Checked {
     faults.up();
     for (result, message) in results?.into_iter().zip(&all) {
         let Err(error) = result else {
-            return Err(format!("{:?} was accepted, and nobody answered", message.id).into());
+            return Err(format!("{:?} was accepted, and nobody answered", message.id()).into());
         };
         let outcome = error.outcome();
         ensure!(
             outcome == Some(SendOutcome::Unknown),
             "{:?} was handed over and never answered, and the outcome is {outcome:?}",
-            message.id
+            message.id()
         );
-        ensure!(error.message().is_some(), "{:?} is not given back", message.id);
+        ensure!(error.message().is_some(), "{:?} is not given back", message.id());
         history.sent("p", message, outcome);
     }
     // Those that the broker has do arrive.

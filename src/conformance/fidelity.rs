@@ -74,7 +74,7 @@ async fn every_field(lab: Lab) -> Checked {
             .with_content_type("application/json; charset=utf-8")
             .with_expiry(Timestamp::from_millis(4_102_444_800_123))
             .with_header("plain", "value");
-        message.time = Some(Timestamp::from_millis(1_700_000_000_123));
+        message.set_time(Timestamp::from_millis(1_700_000_000_123));
         message
     };
     intact(&lab, [Kind::Document, Kind::Command, Kind::Event].map(whole).into()).await
@@ -128,7 +128,7 @@ async fn times(lab: Lab) -> Checked {
     let moments = [0, 1, 999, 1_700_000_000_001, 253_402_300_799_999, -1, -62_135_596_800_000];
     let at = |millis: i64| {
         let mut message = Message::new("body").with_id(format!("time-{millis}"));
-        message.time = Some(Timestamp::from_millis(millis));
+        message.set_time(Timestamp::from_millis(millis));
         message
     };
     intact_or_refused(&lab, moments.map(at).into()).await
@@ -212,16 +212,17 @@ async fn through_the_broker(lab: Lab) -> Checked {
     for _ in 0..2 {
         let delivery = lab.next(&mut consumer).await?;
         let mut arrived = delivery.message().clone();
-        ensure!(arrived.time.is_some_and(|time| time >= before), "sent at {before:?}, says {:?}", arrived.time);
-        ensure!(arrived.id.as_ref().is_some_and(|id| id.as_uuid().is_some()), "no id was made: {arrived:?}");
-        ids.push(arrived.id.take());
-        arrived.time = None;
+        ensure!(arrived.time().is_some_and(|time| time >= before), "sent at {before:?}, says {:?}", arrived.time());
+        ensure!(arrived.id().is_some_and(|id| id.as_uuid().is_some()), "no id was made: {arrived:?}");
+        ids.push(arrived.id().cloned());
+        arrived.set_id(None);
+        arrived.set_time(None);
         same(&unnamed, &arrived)?;
         delivery.ack();
     }
     ensure!(ids[0] != ids[1], "two messages have the id {:?}", ids[0]);
     let mut named = Message::new("mine").with_id("an id of mine");
-    named.time = Some(Timestamp::from_millis(1_700_000_000_123));
+    named.set_time(Timestamp::from_millis(1_700_000_000_123));
     lab.send(&producer, std::slice::from_ref(&named)).await?;
     let delivery = lab.next(&mut consumer).await?;
     same(&named, delivery.message())?;
@@ -280,17 +281,17 @@ pub(super) fn same(sent: &Message, arrived: &Message) -> Checked {
         }
     };
     let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    compare("id", show(&sent.id), show(&arrived.id));
-    compare("time", show(&sent.time), show(&arrived.time));
-    compare("kind", show(&sent.kind), show(&arrived.kind));
-    compare("type", show(&sent.type_name), show(&arrived.type_name));
-    compare("key", show(&sent.key), show(&arrived.key));
-    compare("correlation id", show(&sent.correlation_id), show(&arrived.correlation_id));
-    compare("reply-to", show(&sent.reply_to), show(&arrived.reply_to));
-    compare("content type", show(&sent.content_type), show(&arrived.content_type));
-    compare("expiry", show(&sent.expires_at), show(&arrived.expires_at));
-    compare("headers", show(&sent.headers), show(&arrived.headers));
-    compare("payload", show(&sent.payload), show(&arrived.payload));
+    compare("id", show(&sent.id()), show(&arrived.id()));
+    compare("time", show(&sent.time()), show(&arrived.time()));
+    compare("kind", show(&sent.kind()), show(&arrived.kind()));
+    compare("type", show(&sent.type_name()), show(&arrived.type_name()));
+    compare("key", show(&sent.key()), show(&arrived.key()));
+    compare("correlation id", show(&sent.correlation_id()), show(&arrived.correlation_id()));
+    compare("reply-to", show(&sent.reply_to()), show(&arrived.reply_to()));
+    compare("content type", show(&sent.content_type()), show(&arrived.content_type()));
+    compare("expiry", show(&sent.expires_at()), show(&arrived.expires_at()));
+    compare("headers", show(&sent.headers()), show(&arrived.headers()));
+    compare("payload", show(&sent.payload()), show(&arrived.payload()));
     Err(Stop::Failed(format!("not as sent: {}", differences.join("; "))))
 }
 

@@ -43,11 +43,11 @@ async fn without_our_fields(lab: Lab) -> Checked {
         let Ok(message) = &delivery.content else {
             return Err(format!("came as undecodable: {:?}", delivery.content).into());
         };
-        if message.payload.as_ref() == Some(&payload) {
+        if message.payload() == Some(&payload) {
             foreign += 1;
-            ensure!(message.type_name.is_none(), "made up a type: {message:?}");
-            ensure!(message.key.is_none(), "made up a key: {message:?}");
-            ensure!(message.reply_to.is_none(), "made up a return address: {message:?}");
+            ensure!(message.type_name().is_none(), "made up a type: {message:?}");
+            ensure!(message.key().is_none(), "made up a key: {message:?}");
+            ensure!(message.reply_to().is_none(), "made up a return address: {message:?}");
         }
         inlet.ack(&delivery).await?;
     }
@@ -94,7 +94,7 @@ async fn undecodable_is_dead_lettered(lab: Lab) -> Checked {
     for _ in 0..3 {
         let delivery = lab.next(&mut consumer).await?;
         ensure!(delivery.undecodable().is_none(), "handed out, though there is a dead-letter channel");
-        intact.extend(delivery.message().id.as_ref().map(ToString::to_string));
+        intact.extend(delivery.message().id().map(ToString::to_string));
         delivery.ack();
     }
     intact.sort();

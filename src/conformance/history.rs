@@ -53,8 +53,8 @@ impl History {
     /// Notes what became of a message that was sent. Called in the order of one producer's sends.
     pub fn sent(&self, producer: &str, message: &Message, outcome: Option<SendOutcome>) {
         self.record().sent.push(Sent {
-            id: text(message.id.as_ref()),
-            key: message.key.clone(),
+            id: text(message.id()),
+            key: message.key().cloned(),
             producer: producer.to_owned(),
             outcome,
         });
@@ -63,7 +63,7 @@ impl History {
     /// Notes one copy that arrived.
     pub fn arrived(&self, subscription: &str, consumer: &str, message: &Message, attempt: Option<u32>) {
         self.record().arrivals.push(Arrival {
-            id: text(message.id.as_ref()),
+            id: text(message.id()),
             subscription: subscription.to_owned(),
             consumer: consumer.to_owned(),
             attempt,

@@ -193,7 +193,7 @@ pub(super) fn numbered(producer: &str, keys: &[&str], range: std::ops::Range<usi
                 keys => format!("{producer}/{}-{}", keys[n % keys.len()], n / keys.len()),
             };
             let mut message = Message::new(text.clone()).with_id(text);
-            message.key = keys.get(n % keys.len().max(1)).map(|key| MessageKey::from(*key));
+            message.set_key(keys.get(n % keys.len().max(1)).map(|key| MessageKey::from(*key)));
             message
         })
         .collect()

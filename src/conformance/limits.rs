@@ -55,7 +55,7 @@ async fn whole_batches(lab: Lab) -> Checked {
     let confirm = lab.within("send_batch", outlet.sender.send_batch(&batch)).await??;
     let confirmed = lab.within("the confirm of a batch", confirm).await?;
     for (result, message) in confirmed.into_results(most).into_iter().zip(&batch) {
-        ensure!(result.is_ok(), "{:?} of a batch of {most}: {result:?}", message.id);
+        ensure!(result.is_ok(), "{:?} of a batch of {most}: {result:?}", message.id());
     }
     arrives(&mut inlet, &batch).await?;
     link.close().await
@@ -270,8 +270,8 @@ async fn expiring(lab: &Lab, broker: &crate::Broker, route: &super::lab::Route) 
     let mut all: Vec<Message> =
         ["first", "expiring", "third", "expires late"].map(|text| Message::new(text).with_id(text)).into();
     let soon = now.after(lab.timing().quiet);
-    all[1].expires_at = Some(soon);
-    all[3].expires_at = Some(now.after(Duration::from_secs(3600)));
+    all[1].set_expires_at(soon);
+    all[3].set_expires_at(now.after(Duration::from_secs(3600)));
     let producer = lab.producer(broker, route).await?;
     lab.send(&producer, &all).await?;
     lab.until("the expiry", || lab.clock().wall() > soon).await?;

@@ -71,7 +71,7 @@ impl Lab {
     pub(super) async fn send(&self, producer: &Producer, messages: &[Message]) -> Checked {
         let sending = producer.send_all(messages.iter().cloned());
         for (result, message) in self.within("the sends to end", sending).await?.into_iter().zip(messages) {
-            result.map_err(|error| format!("{:?} was not accepted: {error:?}", message.id))?;
+            result.map_err(|error| format!("{:?} was not accepted: {error:?}", message.id()))?;
         }
         Ok(())
     }

@@ -91,8 +91,8 @@ async fn answered(lab: Lab) -> Checked {
         let (reply, answered) = tokio::join!(asking, async {
             let delivery = lab.next(&mut consumer).await?;
             let message = delivery.message();
-            ensure!(message.reply_to.is_some(), "a request without return address: {message:?}");
-            ensure!(message.correlation_id.is_some(), "a request without correlation id: {message:?}");
+            ensure!(message.reply_to().is_some(), "a request without return address: {message:?}");
+            ensure!(message.correlation_id().is_some(), "a request without correlation id: {message:?}");
             answer(&lab, delivery).await
         });
         answered?;

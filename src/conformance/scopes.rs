@@ -90,7 +90,7 @@ impl Owner {
     /// No delivery that is lost can be settled, in any way.
     async fn settles_nothing(&mut self, lab: &Lab) -> Checked {
         for (n, delivery) in self.held.drain(..).enumerate() {
-            ensure!(delivery.is_lost(), "{:?} does not know that it is lost", delivery.message().id);
+            ensure!(delivery.is_lost(), "{:?} does not know that it is lost", delivery.message().id());
             let settlement = match n % 2 {
                 0 => delivery.ack(),
                 _ => delivery.retry(Duration::ZERO),

@@ -6,6 +6,9 @@ use anybroker::memory::{Config, MemoryBroker};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// The password of the fixture's URL, as it is meant.
+pub(crate) const PASSWORD: &str = "conf0rmance/passw0rd";
+
 /// A memory broker of its own, and connections to it.
 pub(crate) struct Memory {
     broker: MemoryBroker,
@@ -32,6 +35,10 @@ impl Fixture for Memory {
         Ok(self.faults.over(self.broker.adapter()))
     }
 
+    fn url(&self) -> Option<String> {
+        Some(format!("memory://suite:{}@suite", PASSWORD.replace('/', "%2F")))
+    }
+
     fn hooks(&self) -> &[Hook] {
         &[Hook::Restart, Hook::Cut, Hook::Stall, Hook::Kill, Hook::Lease, Hook::Foreign, Hook::Undecodable]
     }
@@ -44,6 +51,11 @@ impl Fixture for Memory {
     }
 
     async fn cut(&self) -> Result<()> {
+        // The next batch is stored and its answer lost, as when a cut comes between the two; without traffic the cut comes alone.
+        self.broker.lose_next_confirms(1);
+        let clock = clock();
+        clock.sleep_until(clock.now() + Duration::from_millis(5)).await;
+        self.broker.lose_next_confirms(0);
         self.broker.disconnect();
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! An adapter with one fault.
 
 use crate::fault::Fault;
-use crate::receiver::MutantReceiver;
+use crate::memory::PASSWORD;
+use crate::receiver::{LateReceiver, MutantReceiver};
 use crate::sender::MutantSender;
 use anybroker::adapter::{
     Adapter, Address, Binding, Capabilities, Capability, Channel, Declare, Error, ErrorKind, Opened, Receiver,
@@ -11,7 +12,6 @@ use anybroker::adapter::{
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 /// What all connections of one mutant share.
 #[derive(Default)]
@@ -45,7 +45,8 @@ pub(crate) struct Mutant {
 
 impl std::fmt::Debug for Mutant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mutant({:?})", self.inner)
+        let secret = if self.fault == Fault::PasswordInDebug { PASSWORD } else { "" };
+        write!(f, "Mutant({:?}{secret})", self.inner)
     }
 }
 
@@ -115,11 +116,8 @@ impl Mutant {
                 }
                 let made = matches!(
                     self.fault,
-                    Fault::PrivateSubscriptions | Fault::EphemeralLasts | Fault::SubscribesLate
+                    Fault::PrivateSubscriptions | Fault::EphemeralLasts | Fault::NamedVanishes
                 );
-                if self.fault == Fault::SubscribesLate {
-                    pause(Duration::from_millis(30)).await;
-                }
                 let topology = Topology::Subscription(self.binding(binding), subscription.clone());
                 if made && subscription.name().is_some() {
                     self.inner.declare(&topology, Declare::IfMissing).await?;
@@ -128,6 +126,14 @@ impl Mutant {
             }
             other => other.clone(),
         })
+    }
+
+    /// The error, with the password in it where the fault says so.
+    fn told(&self, error: Error) -> Error {
+        match self.fault {
+            Fault::PasswordInErrors => Error::new(error.kind(), format!("{error}, by the password {PASSWORD}")),
+            _ => error,
+        }
     }
 
     /// Makes what is missing, where the fault says so.
@@ -205,11 +211,14 @@ impl Adapter for Mutant {
                 };
                 self.inner.open_sender(&Target::Reply(address), options).await?
             }
-            (opened, ..) => opened?,
+            (opened, ..) => opened.map_err(|error| self.told(error))?,
         };
         let mut capabilities = opened.capabilities;
-        if self.fault == Fault::Overclaims {
-            capabilities = capabilities.native(&Capability::ALL);
+        match self.fault {
+            Fault::Overclaims => capabilities = capabilities.native(&Capability::ALL),
+            Fault::Unordered => capabilities = capabilities.native(&[Capability::OrderPerKey]),
+            Fault::Unbounded => capabilities = capabilities.native(&[Capability::Bounded]),
+            _ => {}
         }
         let sender = MutantSender::new(opened.handle, self.fault, Arc::clone(&self.shared), channel);
         Ok(Opened::new(Box::new(sender), capabilities))
@@ -230,8 +239,22 @@ impl Adapter for Mutant {
             }
             _ => (String::new(), None, None),
         };
-        let opened = self.inner.open_receiver(&source, options).await?;
+        let mut options = options.clone();
+        if matches!(self.fault, Fault::Hoards | Fault::Overfills) {
+            options.prefetch.messages = 1000;
+        }
+        let mut opened = match (&source, self.fault) {
+            (Source::Subscription(binding, subscription), Fault::SubscribesLate) => {
+                let topology = Topology::Subscription(Arc::clone(binding), subscription.clone());
+                let late = LateReceiver::new(Arc::clone(&self.inner), topology, source.clone(), options);
+                Opened::new(Arc::new(late) as Arc<dyn Receiver>, self.inner.capabilities())
+            }
+            _ => self.inner.open_receiver(&source, &options).await.map_err(|error| self.told(error))?,
+        };
         *self.shared.heard.lock().unwrap().entry(channel.clone()).or_insert(0) += 1;
+        if self.fault == Fault::Unordered {
+            opened.capabilities = opened.capabilities.native(&[Capability::OrderPerKey]);
+        }
         let receiver = self.receiver(opened.handle, channel, target, vanishes);
         Ok(Opened::new(Arc::new(receiver), opened.capabilities))
     }
@@ -244,6 +267,9 @@ impl Adapter for Mutant {
     }
 
     async fn health(&self) -> Result<()> {
+        if self.fault == Fault::PasswordInLog {
+            tracing::info!(password = PASSWORD, "asked for a sign of life");
+        }
         match self.fault {
             Fault::AlwaysHealthy => Ok(()),
             Fault::NeverHealthy => Err(Error::new(ErrorKind::Unavailable, "unwell")),
@@ -254,6 +280,7 @@ impl Adapter for Mutant {
     async fn close(&self) -> Result<()> {
         match self.fault {
             Fault::CloseIsNoOp => Ok(()),
+            Fault::CloseHangs => std::future::pending().await,
             Fault::CloseOnce if self.is_closed.swap(true, Ordering::Relaxed) => {
                 Err(Error::new(ErrorKind::Closed, "closed already"))
             }
@@ -300,10 +327,4 @@ impl Sender for Nowhere {
     async fn close(&mut self) -> Result<()> {
         Ok(())
     }
-}
-
-async fn pause(time: Duration) {
-    use anybroker::adapter::{Clock, SystemClock};
-    let clock = SystemClock::new();
-    clock.sleep_until(clock.now() + time).await;
 }

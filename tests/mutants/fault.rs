@@ -1,6 +1,6 @@
 //! What can be wrong with an adapter.
 
-use anybroker::adapter::{Bytes, Headers, Message, MessageId, MessageKey, Start, Text, Timestamp};
+use anybroker::adapter::{Bytes, Headers, Message, MessageKey, Start, Text, Timestamp};
 
 /// An enum that can list its plain variants.
 macro_rules! enumerated {
@@ -73,6 +73,8 @@ enumerated! {
         HeldForgetsToken,
         /// Every settlement succeeds.
         SettlesAlways,
+        /// Says that a lease is longer and leaves it as it is.
+        ExtendsNothing,
         /// Leaves settlements unanswered.
         SettlesSilently,
         /// A stop ends settling too.
@@ -131,6 +133,14 @@ enumerated! {
         CloseIsNoOp,
         /// Closing again is an error.
         CloseOnce,
+        /// Closing never ends.
+        CloseHangs,
+        /// Shows the password in errors.
+        PasswordInErrors,
+        /// Shows the password in `Debug`.
+        PasswordInDebug,
+        /// Writes the password to the log.
+        PasswordInLog,
         /// Every receiver leaves a task behind.
         LeaksTasks,
         /// A closed receiver still takes its share.
@@ -199,52 +209,47 @@ impl Fault {
 impl Alteration {
     pub(crate) fn apply(self, message: &mut Message) {
         match self {
-            Self::ForgetsId => message.id = None,
-            Self::ForgetsTime => message.time = None,
-            Self::ForgetsKind => message.kind = None,
-            Self::ForgetsType => message.type_name = None,
-            Self::ForgetsKey => message.key = None,
-            Self::ForgetsCorrelationId => message.correlation_id = None,
-            Self::ForgetsReplyTo => message.reply_to = None,
-            Self::ForgetsContentType => message.content_type = None,
-            Self::ForgetsExpiry => message.expires_at = None,
-            Self::ForgetsHeaders => message.headers = Headers::new(),
-            Self::MakesIds => drop(message.id.get_or_insert_with(|| MessageId::from("made up"))),
-            Self::LowersIds => {
-                message.id = message.id.as_ref().map(|id| id.to_text().to_lowercase().into());
-            }
+            Self::ForgetsId => message.set_id(None),
+            Self::ForgetsTime => message.set_time(None),
+            Self::ForgetsKind => message.set_kind(None),
+            Self::ForgetsType => message.set_type_name(None),
+            Self::ForgetsKey => message.set_key(None),
+            Self::ForgetsCorrelationId => message.set_correlation_id(None),
+            Self::ForgetsReplyTo => message.set_reply_to(None),
+            Self::ForgetsContentType => message.set_content_type(None),
+            Self::ForgetsExpiry => message.set_expires_at(None),
+            Self::ForgetsHeaders => *message.headers_mut() = Headers::new(),
+            Self::MakesIds => message.set_id(Some(message.id().cloned().unwrap_or_else(|| "made up".into()))),
+            Self::LowersIds => message.set_id(message.id().map(|id| id.to_text().to_lowercase().into())),
             Self::ReadsKeysAsText => {
-                message.key = message.key.as_ref().map(|key| {
-                    MessageKey::from(String::from_utf8_lossy(key.as_bytes()).into_owned())
-                });
+                let text = |key: &MessageKey| String::from_utf8_lossy(key.as_bytes()).into_owned().into();
+                message.set_key(message.key().map(text));
             }
             Self::RoundsTimes => {
-                message.time = message.time.map(|time| Timestamp::from_millis(time.as_millis() / 1000 * 1000));
+                let round = |time: Timestamp| Timestamp::from_millis(time.as_millis() / 1000 * 1000);
+                message.set_time(message.time().map(round));
             }
             Self::ReadsPayloadsAsText => {
-                message.payload = message.payload.as_ref().map(|payload| {
-                    String::from_utf8_lossy(payload).into_owned().into()
-                });
+                let text = |payload: &Bytes| String::from_utf8_lossy(payload).into_owned().into();
+                message.set_payload(message.payload().map(text));
             }
-            Self::CutsPayloads => {
-                message.payload = message.payload.as_ref().map(|p| p.slice(..p.len().min(1000)));
+            Self::CutsPayloads => message.set_payload(message.payload().map(|p| p.slice(..p.len().min(1000)))),
+            Self::EmptyIsAbsent => message.set_payload(message.payload().filter(|p| !p.is_empty()).cloned()),
+            Self::AbsentIsEmpty => message.set_payload(Some(message.payload().cloned().unwrap_or_default())),
+            Self::TrimsHeaders => {
+                headers(message, |name, value| (name, value.map(|v| Bytes::copy_from_slice(v.trim_ascii()))));
             }
-            Self::EmptyIsAbsent => message.payload = message.payload.take().filter(|p| !p.is_empty()),
-            Self::AbsentIsEmpty => drop(message.payload.get_or_insert_with(Bytes::new)),
-            Self::TrimsHeaders => headers(message, |name, value| {
-                (name, value.map(|v| Bytes::copy_from_slice(v.trim_ascii())))
-            }),
-            Self::CutsLongHeaders => headers(message, |name, value| {
-                (name, value.map(|v| v.slice(..v.len().min(1000))))
-            }),
+            Self::CutsLongHeaders => {
+                headers(message, |name, value| (name, value.map(|v| v.slice(..v.len().min(1000)))));
+            }
             Self::SortsHeaders => {
-                let mut sorted: Vec<_> = std::mem::take(&mut message.headers).into_iter().collect();
+                let mut sorted: Vec<_> = std::mem::take(message.headers_mut()).into_iter().collect();
                 sorted.sort();
-                message.headers = sorted.into_iter().collect();
+                *message.headers_mut() = sorted.into_iter().collect();
             }
             Self::JoinsRepeatedHeaders => {
-                for (name, value) in std::mem::take(&mut message.headers) {
-                    message.headers.set(name, value);
+                for (name, value) in std::mem::take(message.headers_mut()) {
+                    message.headers_mut().set(name, value);
                 }
             }
             Self::EmptyForAbsentHeaders => headers(message, |name, value| (name, Some(value.unwrap_or_default()))),
@@ -253,14 +258,14 @@ impl Alteration {
                 (name, value.map(|v| v.iter().copied().filter(strip).collect()))
             }),
             Self::EatsReservedHeaders => {
-                message.headers.remove("content-type");
-                message.headers.remove("ce_type");
+                message.headers_mut().remove("content-type");
+                message.headers_mut().remove("ce_type");
             }
         }
     }
 }
 
 fn headers(message: &mut Message, change: impl Fn(Text, Option<Bytes>) -> (Text, Option<Bytes>)) {
-    let headers = std::mem::take(&mut message.headers);
-    message.headers = headers.into_iter().map(|(name, value)| change(name, value)).collect();
+    let headers = std::mem::take(message.headers_mut());
+    *message.headers_mut() = headers.into_iter().map(|(name, value)| change(name, value)).collect();
 }

@@ -3,12 +3,14 @@
 use crate::adapter::Shared;
 use crate::fault::Fault;
 use anybroker::adapter::{
-    Adapter, Clock, Error, ErrorKind, Events, Extend, Message, Outcome, Receive, Received, Receiver, Result, Room,
-    Scope, SenderOptions, Settle, SystemClock, Target, Token, async_trait,
+    Adapter, Clock, Declare, Error, ErrorKind, Events, Extend, Message, Outcome, Receive, Received, Receiver,
+    ReceiverOptions, Result, Room, Scope, SenderOptions, Settle, Source, SystemClock, Target, Token, Topology,
+    async_trait,
 };
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 pub(crate) struct MutantReceiver {
     pub(crate) inner: Arc<dyn Receiver>,
@@ -19,7 +21,7 @@ pub(crate) struct MutantReceiver {
     /// Where what is requeued goes.
     pub(crate) target: Option<Target>,
     /// What to delete when it closes.
-    pub(crate) vanishes: Option<anybroker::adapter::Topology>,
+    pub(crate) vanishes: Option<Topology>,
     pub(crate) outstanding: Mutex<Vec<(Token, Option<Message>)>>,
     pub(crate) held: Mutex<HashSet<Token>>,
 }
@@ -119,7 +121,7 @@ impl Receiver for MutantReceiver {
                     self.forward(&token, Outcome::Ack).await?;
                     continue;
                 }
-                (Fault::DropsForeign, Ok(message)) if message.id.is_none() => {
+                (Fault::DropsForeign, Ok(message)) if message.id().is_none() => {
                     self.forward(&token, Outcome::Ack).await?;
                     continue;
                 }
@@ -144,6 +146,11 @@ impl Receiver for MutantReceiver {
     }
 
     async fn extend(&self, batch: &mut [Extend]) {
+        if self.fault == Fault::ExtendsNothing {
+            let longer = SystemClock::new().now() + Duration::from_secs(1);
+            batch.iter_mut().for_each(|extend| extend.result = Some(Ok(longer)));
+            return;
+        }
         self.inner.extend(batch).await;
     }
 
@@ -184,8 +191,58 @@ impl Receiver for MutantReceiver {
         let closed = self.inner.close().await;
         if let Some(topology) = &self.vanishes {
             self.adapter.delete(topology).await?;
-            self.adapter.declare(topology, anybroker::adapter::Declare::IfMissing).await?;
         }
         closed
+    }
+}
+
+/// A receiver that subscribes only some time after it was opened.
+pub(crate) struct LateReceiver {
+    adapter: Arc<dyn Adapter>,
+    topology: Topology,
+    source: Source,
+    options: ReceiverOptions,
+    inner: OnceCell<Arc<dyn Receiver>>,
+}
+
+impl LateReceiver {
+    pub(crate) fn new(
+        adapter: Arc<dyn Adapter>,
+        topology: Topology,
+        source: Source,
+        options: ReceiverOptions,
+    ) -> Self {
+        Self { adapter, topology, source, options, inner: OnceCell::new() }
+    }
+
+    async fn inner(&self) -> Result<&Arc<dyn Receiver>> {
+        let open = || async {
+            let clock = SystemClock::new();
+            clock.sleep_until(clock.now() + Duration::from_millis(30)).await;
+            self.adapter.declare(&self.topology, Declare::IfMissing).await?;
+            Ok(self.adapter.open_receiver(&self.source, &self.options).await?.handle)
+        };
+        self.inner.get_or_try_init(open).await
+    }
+}
+
+#[async_trait]
+impl Receiver for LateReceiver {
+    async fn receive_batch(&self, room: Room, into: &mut Vec<Received>) -> Result<Receive> {
+        self.inner().await?.receive_batch(room, into).await
+    }
+
+    async fn settle(&self, batch: &mut [Settle]) {
+        if let Ok(inner) = self.inner().await {
+            inner.settle(batch).await;
+        }
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.inner().await?.stop().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner().await?.close().await
     }
 }

@@ -40,8 +40,8 @@ impl MutantSender {
     }
 
     fn swapped(&mut self, message: Message) -> Vec<Message> {
-        let Some(key) = message.key.clone() else { return vec![message] };
-        if self.overtaken.as_ref().is_some_and(|overtaken| overtaken.key.as_ref() == Some(&key)) {
+        let Some(key) = message.key().cloned() else { return vec![message] };
+        if self.overtaken.as_ref().is_some_and(|overtaken| overtaken.key() == Some(&key)) {
             return [message].into_iter().chain(self.overtaken.take()).collect();
         }
         let count = self.of_key.entry(key).or_insert(0);

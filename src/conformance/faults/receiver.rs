@@ -59,18 +59,21 @@ impl FaultyReceiver {
         self.mine.scopes().insert(received.scope.number());
         let Ok(message) = &received.content else { return received };
         let garbled = message
-            .id
+            .id()
             .as_ref()
             .is_some_and(|id| self.connected.faults.0.borrow().garbled.contains(id));
         if !garbled {
             return received;
         }
-        let raw = message.payload.clone().unwrap_or_default();
+        let raw = message.payload().cloned().unwrap_or_default();
         let error = Error::new(ErrorKind::InvalidMessage, "the record was garbled");
+        let lease = received.lease();
         let mut undecodable = Received::undecodable(raw, error, received.token).with_scope(received.scope);
         undecodable.attempt = received.attempt;
-        undecodable.lease = received.lease;
-        undecodable
+        match lease {
+            Some(lease) => undecodable.with_lease(lease),
+            None => undecodable,
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl FaultySender {
         let mut answers = true;
         self.connected.faults.0.send_if_modified(|state| {
             for message in batch {
-                let refusal = message.id.as_ref().and_then(|id| state.refused.remove(id));
+                let refusal = message.id().and_then(|id| state.refused.remove(id));
                 fates.push(match (refusal, &mut state.swallow_after) {
                     (Some((kind, outcome)), _) => Fate::Refused(kind, outcome),
                     (None, Some(0)) => Fate::Swallowed,

@@ -28,9 +28,9 @@ pub(super) async fn one_of_a_key_at_a_time(lab: Lab) -> Checked {
                 let (lab, history, running) = (lab.clone(), history.clone(), Arc::clone(&running));
                 let work = Duration::from_millis(delivery.message().body().len() as u64 % 3);
                 handlers.spawn(async move {
-                    let key = delivery.message().key.clone().unwrap_or_else(|| "".into());
+                    let key = delivery.message().key().cloned().unwrap_or_else(|| "".into());
                     let alone = lock(&running).insert(key.clone());
-                    ensure!(alone, "two messages of key {key:?} were out at once, {:?} the second", delivery.message().id);
+                    ensure!(alone, "two messages of key {key:?} were out at once, {:?} the second", delivery.message().id());
                     history.arrived(HERE, &format!("c{n}"), delivery.message(), None);
                     lab.pause(work).await;
                     lock(&running).remove(&key);
@@ -138,7 +138,7 @@ pub(super) async fn across_retry(lab: Lab) -> Checked {
         let delivery = lab.next(&mut consumer).await?;
         let message = delivery.message().clone();
         history.arrived(HERE, "c", &message, None);
-        let id = message.id.as_ref().map(ToString::to_string).unwrap_or_default();
+        let id = message.id().map(ToString::to_string).unwrap_or_default();
         if id == "p/a-0" && failures < 2 {
             failures += 1;
             delivery.retry(lab.timing().quiet);

@@ -43,7 +43,7 @@ pub(super) async fn failed_send_fails_its_followers(lab: Lab) -> Checked {
             (_, 2) => Some(SendOutcome::Refused),
             _ => Some(SendOutcome::NotSent),
         };
-        ensure!(outcome == expected, "{:?} ended as {outcome:?} in place of {expected:?}", message.id);
+        ensure!(outcome == expected, "{:?} ended as {outcome:?} in place of {expected:?}", message.id());
         history.sent("p", message, outcome);
     }
     // The key is not closed for good: what is sent once the failure is known goes its way.

@@ -21,11 +21,11 @@ pub(super) async fn reject_dead_letters_once(lab: Lab) -> Checked {
         .with_content_type("text/plain")
         .with_header("h", "1")
         .with_header("h", "2");
-    bad.time = Some(Timestamp::from_millis(1_700_000_000_123));
+    bad.set_time(Timestamp::from_millis(1_700_000_000_123));
     lab.send(&producer, &[Message::new("").with_id("good"), bad.clone()]).await?;
     for _ in 0..2 {
         let delivery = lab.next(&mut consumer).await?;
-        match delivery.message().id == bad.id {
+        match delivery.message().id() == bad.id() {
             false => drop(delivery.ack()),
             // Its second attempt, so that the count is seen.
             true => drop(delivery.retry(Duration::ZERO)),
@@ -38,7 +38,7 @@ pub(super) async fn reject_dead_letters_once(lab: Lab) -> Checked {
     let letter = expect(&lab, &mut letters, "no dishes", 2, &origin(&route)).await?;
     let mut copy = letter.message().clone();
     for name in [dead_letter::REASON, dead_letter::ATTEMPTS, dead_letter::ORIGIN] {
-        copy.headers.remove(name);
+        copy.headers_mut().remove(name);
     }
     same(&bad, &copy)?;
     letter.ack();
@@ -57,7 +57,7 @@ pub(super) async fn last_attempt_dead_letters(lab: Lab) -> Checked {
     for n in 0..6 {
         let delivery = lab.next(&mut consumer).await?;
         let attempt = delivery.attempt();
-        ensure!(attempt <= 3, "attempt {attempt} of {:?}", delivery.message().id);
+        ensure!(attempt <= 3, "attempt {attempt} of {:?}", delivery.message().id());
         match n % 2 {
             // A retry and a dropped delivery are failures alike.
             0 => drop(delivery),
@@ -68,7 +68,7 @@ pub(super) async fn last_attempt_dead_letters(lab: Lab) -> Checked {
     let mut dead = Vec::new();
     for _ in 0..2 {
         let letter = expect(&lab, &mut letters, "attempts exhausted", 3, &origin(&route)).await?;
-        dead.extend(letter.message().id.as_ref().map(ToString::to_string));
+        dead.extend(letter.message().id().map(ToString::to_string));
         letter.ack();
     }
     dead.sort();
@@ -108,7 +108,7 @@ pub(in crate::conformance) async fn expect(
     origin: &str,
 ) -> Checked<Delivery> {
     let letter = lab.next(letters).await?;
-    let headers = &letter.message().headers;
+    let headers = &letter.message().headers();
     for (name, expected) in [
         (dead_letter::REASON, reason),
         (dead_letter::ATTEMPTS, &attempts.to_string()),

@@ -19,7 +19,7 @@ pub(super) async fn lost_lease_is_an_error(lab: Lab) -> Checked {
     let other = lab.link(lab.fixture().leased(lease(&lab)).await?);
     outlet.send(&messages("p", &[], 2)).await?;
     let held = first.take(2).await?;
-    let Some(expires) = held[0].lease.map(|lease| lease.expires) else {
+    let Some(expires) = held[0].lease().map(|lease| lease.expires) else {
         return Err(Stop::Failed(String::from("a delivery of a leasing adapter has no lease")));
     };
     let clock = lab.clock();
@@ -63,7 +63,7 @@ pub(super) async fn extended_lease_lasts(lab: Lab) -> Checked {
         lab.silent(&mut other, "the leases are extended").await?;
     }
     for delivery in held {
-        ensure!(!delivery.is_lost(), "{:?} was lost while it was held", delivery.message().id);
+        ensure!(!delivery.is_lost(), "{:?} was lost while it was held", delivery.message().id());
         lab.within("settling after several leases", delivery.ack()).await??;
     }
     for _ in 0..2 {

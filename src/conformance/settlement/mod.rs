@@ -293,7 +293,7 @@ pub(super) async fn left_is(lab: &Lab, route: &Route, expected: &[String]) -> Ch
 
 pub(super) fn id(delivery: &Received) -> String {
     match &delivery.content {
-        Ok(message) => message.id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        Ok(message) => message.id().map(ToString::to_string).unwrap_or_default(),
         Err(_) => String::from("(undecodable)"),
     }
 }

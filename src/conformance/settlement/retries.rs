@@ -25,7 +25,7 @@ async fn again_and_again(lab: &Lab, fail: impl Fn(Delivery)) -> Checked {
     while attempts != [4; 3] {
         let delivery = lab.next(&mut consumer).await?;
         let sent = messages("p", &[], 3);
-        let Some(n) = sent.iter().position(|message| message.id == delivery.message().id) else {
+        let Some(n) = sent.iter().position(|message| message.id() == delivery.message().id()) else {
             return Err(format!("there came {:?}", delivery.message()).into());
         };
         attempts[n] += 1;
@@ -49,7 +49,7 @@ pub(super) async fn retry_waits(lab: Lab) -> Checked {
     let producer = lab.producer(&broker, &route).await?;
     lab.send(&producer, &messages("p", &[], 2)).await?;
     let (first, second) = (lab.next(&mut consumer).await?, lab.next(&mut consumer).await?);
-    let id = first.message().id.clone();
+    let id = first.message().id().cloned();
     let clock = lab.clock();
     let after = retry_delay(&lab);
     let retried = clock.now();
@@ -57,7 +57,7 @@ pub(super) async fn retry_waits(lab: Lab) -> Checked {
     second.ack();
     let again = lab.next(&mut consumer).await?;
     let waited = clock.now() - retried;
-    ensure!(again.message().id == id, "{:?} came in place of {id:?}", again.message().id);
+    ensure!(again.message().id() == id.as_ref(), "{:?} came in place of {id:?}", again.message().id());
     // Brokers count whole milliseconds.
     ensure!(waited + Duration::from_millis(1) >= after, "came again after {waited:?}, asked for {after:?}");
     ensure!(again.attempt() == 2, "the second attempt came as attempt {}", again.attempt());
