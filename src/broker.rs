@@ -1,6 +1,6 @@
 use crate::adapter::{
-    Adapter, Binding, Capabilities, Channel, ChannelKind, Clock, Declare, Receipt, Source, Target, Text,
-    Topology,
+    Adapter, Binding, Capabilities, Channel, ChannelKind, Clock, Declare, Receipt, SendOutcome, Source,
+    Target, Text, Topology,
 };
 use crate::builder::{Builder, Options};
 use crate::config::{Bindings, Bound, check_name};
@@ -118,7 +118,17 @@ impl Broker {
         let message = body.into_message()?;
         let outlet = match self.opened(channel)? {
             Some(outlet) => outlet,
-            None => self.outlet(channel, self.0.options.window()).await?,
+            None => {
+                let deadline = self.0.clock.now() + self.0.options.send_within;
+                tokio::select! {
+                    opened = self.outlet(channel, self.0.options.window()) => opened?,
+                    () = self.0.clock.sleep_until(deadline) => {
+                        let what = "the channel could not be opened before the deadline";
+                        let late = Error::new(ErrorKind::Timeout, what).with_outcome(SendOutcome::NotSent);
+                        return Err(late.with_operation("send").with_channel(channel.name()).with_message(message));
+                    }
+                }
+            }
         };
         match outlet.send(message, self.0.options.send_within) {
             Sending::Done(result) => result,

@@ -1,4 +1,63 @@
 //! One Producer/Consumer API, any message broker.
+//!
+//! An application names its [`Channel`]s, its messages ([`Body`]) and what it requires; [`Config`] says which broker carries which channel; a [`Broker`]
+//! opens them. What a broker cannot keep is an error when the channel is opened.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> anybroker::Result<()> {
+//! use anybroker::{Body, Broker, Channel};
+//! use serde::{Deserialize, Serialize};
+//!
+//! static ORDERS: Channel = Channel::point_to_point("orders");
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Order { id: u64, dishes: u8 }
+//!
+//! impl Body for Order { const TYPE: &'static str = "order"; }
+//!
+//! let broker = Broker::connect("memory://").await?;
+//! let mut orders = broker.consumer(&ORDERS).await?;
+//! broker.send(&ORDERS, &Order { id: 42, dishes: 2 }).await?;
+//! # let watch = broker.clone();
+//! # let closing = tokio::spawn(async move {
+//! #     let mut handled = false;
+//!
+//! while let Some(delivery) = orders.receive().await? {
+//!     match delivery.decode::<Order>() {
+//!         Ok(order) => {
+//!             println!("order {}: {} dishes", order.id, order.dishes);
+//!             delivery.ack();
+//!         }
+//!         Err(error) => drop(delivery.reject(error.to_string())),
+//!     }
+//! #     handled = true;
+//! #     let closed = watch.clone();
+//! #     tokio::spawn(async move { closed.close().await });
+//! }
+//! #     assert!(handled);
+//! #     anybroker::Result::Ok(())
+//! # });
+//! # closing.await.expect("no panic")
+//! # }
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | send | [`Broker::producer`], [`Broker::send`] |
+//! | receive and settle | [`Broker::consumer`], [`Delivery`] |
+//! | ask and be answered | [`Broker::request`], [`Delivery::reply`] |
+//! | read what was rejected | [`Channel::dead_letters`], [`dead_letter`] |
+//! | bind channels to brokers | [`config`] |
+//! | know how it is doing | [`Broker::status`], [`Consumer::status`] |
+//! | run an adapter of your own | [`Builder::adapter`], [`adapter`] |
+//!
+//! What is promised, how it is built, and how to add a broker is in [`docs`]. Everything here runs on a Tokio runtime with time enabled.
+//!
+//! # Features
+//!
+//! `json` (default): bodies as JSON. `toml` (default): [`Config`] from TOML. `conformance`: the suite that adapters have to pass. `full`: all of them.
+//! The adapter [`memory`] is always there.
 
 mod adapters;
 mod backoff;
@@ -17,6 +76,8 @@ pub mod conformance;
 mod consumer;
 pub mod dead_letter;
 mod delivery;
+#[cfg(doc)]
+pub mod docs;
 mod effective;
 mod foreign;
 mod id;
@@ -53,3 +114,8 @@ pub mod adapter {
 pub mod memory {
     pub use anybroker_memory::*;
 }
+
+/// The front page, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub mod readme {}

@@ -35,9 +35,22 @@ impl<R: Body> Request<R> {
     }
 
     async fn run(self) -> Result<R> {
+        let clock = self.broker.clock();
+        let within = self.within;
+        let channel = self.channel.name().to_owned();
+        let deadline = clock.now() + within;
+        tokio::select! {
+            reply = self.exchange() => reply,
+            () = clock.sleep_until(deadline) => {
+                let late = Error::new(ErrorKind::Timeout, format!("no reply came within {within:?}"));
+                Err(late.with_operation("request").with_channel(channel))
+            }
+        }
+    }
+
+    async fn exchange(self) -> Result<R> {
         let mut message = self.message?;
         let clock = self.broker.clock();
-        let deadline = clock.now() + self.within;
         let explain = |error: Error| error.with_operation("request").with_channel(self.channel.name());
         let mailbox = self.broker.mailbox(&self.channel)?;
         let producer = self.broker.producer(&self.channel).deadline(self.within).await?;
@@ -54,13 +67,7 @@ impl<R: Body> Request<R> {
         }
         let mut expected = mailbox.expect(correlation);
         producer.send(message).await?;
-        let reply = tokio::select! {
-            reply = expected.reply() => reply.map_err(explain)?,
-            () = clock.sleep_until(deadline) => {
-                let what = format!("no reply came within {:?}", self.within);
-                return Err(explain(Error::new(ErrorKind::Timeout, what)));
-            }
-        };
+        let reply = expected.reply().await.map_err(explain)?;
         if let Some(other) = reply.type_name().filter(|name| ***name != *R::TYPE) {
             let what = format!("the reply is a `{other}`, not a `{}`", R::TYPE);
             return Err(explain(Error::new(ErrorKind::InvalidMessage, what)));

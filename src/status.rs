@@ -90,7 +90,8 @@ impl Board {
         let worst = handles
             .states
             .values()
-            .filter(|(name, _)| name == broker)
+            // A handle that the application has closed says nothing about the broker.
+            .filter(|(name, status)| name == broker && status.state != State::Closed)
             .map(|(_, status)| status)
             .max_by_key(|status| status.state)
             .cloned()

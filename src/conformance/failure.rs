@@ -60,11 +60,11 @@ async fn cut_answers_every_send(lab: Lab) -> Checked {
     let history = History::new();
     let mut outlet = link.sender(route.target()).await?;
     let sending = {
-        let history = history.clone();
+        let (lab, history) = (lab.clone(), history.clone());
         tokio::spawn(async move {
             for batch in messages("p", &[], COUNT).chunks(5) {
                 outlet.try_send_noting(&history, "p", batch).await?;
-                tokio::task::yield_now().await;
+                lab.pause(Duration::from_millis(1)).await;
             }
             Checked::Ok(())
         })
@@ -140,7 +140,9 @@ async fn traffic(lab: &Lab, fail: impl AsyncFn(&Lab) -> Checked) -> Checked {
             let done = || {
                 history.accepted() + history.failed() == 2 * EACH && history.is_complete(&["the channel"])
             };
-            lab.drain(&mut consumer, &history, "the channel", &format!("c{n}"), done).await?;
+            // Slower than the producers, so that there are unsettled ones at every failure.
+            let work = Duration::from_millis(1);
+            lab.drain_slowly(&mut consumer, &history, "the channel", &format!("c{n}"), work, done).await?;
             lab.close(&broker).await
         });
     }

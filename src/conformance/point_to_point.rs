@@ -105,12 +105,13 @@ async fn channels_do_not_mix(lab: Lab) -> Checked {
         let route = Route::channel(Channel::named(ChannelKind::PointToPoint, name));
         open.push(link.open(&route).await?);
     }
-    for ((outlet, _), name) in open.iter_mut().zip(&names) {
-        outlet.send(&messages(name, &[], 5)).await?;
+    // Backwards and in different numbers: receivers that share a queue must not each get their own by chance.
+    for (n, ((outlet, _), name)) in open.iter_mut().zip(&names).enumerate().rev() {
+        outlet.send(&messages(name, &[], 3 + n)).await?;
     }
-    for ((_, inlet), name) in open.iter_mut().zip(&names) {
+    for (n, ((_, inlet), name)) in open.iter_mut().zip(&names).enumerate() {
         let own = History::new();
-        for message in messages(name, &[], 5) {
+        for message in messages(name, &[], 3 + n) {
             own.sent(name, &message, None);
         }
         inlet.drain(&own, name, "c", || own.is_complete(&[name])).await?;

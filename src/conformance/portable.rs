@@ -106,6 +106,19 @@ impl Lab {
         name: &str,
         done: impl Fn() -> bool,
     ) -> Checked {
+        self.drain_slowly(consumer, history, subscription, name, Duration::ZERO, done).await
+    }
+
+    /// The same, with handling that takes its time.
+    pub(super) async fn drain_slowly(
+        &self,
+        consumer: &mut Consumer,
+        history: &History,
+        subscription: &str,
+        name: &str,
+        work: Duration,
+        done: impl Fn() -> bool,
+    ) -> Checked {
         let clock = self.clock();
         let deadline = clock.now() + self.timing().patience;
         let mut last = None;
@@ -119,6 +132,9 @@ impl Lab {
                 biased;
                 received = consumer.receive() => match received? {
                     Some(delivery) => {
+                        if !work.is_zero() {
+                            self.pause(work).await;
+                        }
                         history.arrived(subscription, name, delivery.message(), Some(delivery.attempt()));
                         // Its failure shows as a copy too many.
                         drop(delivery.ack());

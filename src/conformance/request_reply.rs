@@ -4,7 +4,7 @@ use super::body::{Answer, Ask};
 use super::check::{Check, Checked, Stop, check, ensure};
 use super::lab::{Lab, Route, numbered};
 use super::publish_subscribe::arrives;
-use super::settlement::lasting;
+use super::settlement::{lasting, left_is};
 use crate::adapter::{Capability, Target};
 use crate::{Broker, Delivery, ErrorKind};
 use tokio::task::JoinSet;
@@ -178,7 +178,8 @@ async fn asked_for_no_answer(lab: Lab) -> Checked {
     // The delivery is usable still.
     lab.within("settling", delivery.ack()).await??;
     lab.silent(&mut consumer, "it was acknowledged").await?;
-    lab.close(&broker).await
+    lab.close(&broker).await?;
+    left_is(&lab, &route, &[]).await.map(drop)
 }
 
 async fn asks(lab: Lab, requester: Broker, route: Route, n: u64) -> Checked {

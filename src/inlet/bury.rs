@@ -46,6 +46,9 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
             Sending::Done(result) => result,
             Sending::Waiting(answers) => one(answers.await),
         };
+        let mut leaving = std::pin::pin!(inlet.leaving.notified());
+        // Registered before the look at the phase, so that leaving in between is not missed.
+        leaving.as_mut().enable();
         match result {
             Ok(_) => {
                 if stalled {
@@ -61,6 +64,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
                 tokio::select! {
                     () = inlet.link.clock.sleep_until(until) => {}
                     () = Arc::clone(&parcel.tie).lost() => {}
+                    () = leaving => {}
                 }
             }
         }

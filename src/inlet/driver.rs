@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 use std::time::Instant;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 /// One receiver and the word of its end.
 struct Handle {
@@ -22,15 +23,15 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
     let mut next = Some(first);
     while let Some(receiver) = next.take() {
         let handle = Arc::new(Handle::new(receiver));
-        let receiving = tokio::spawn(receive(Arc::clone(&inlet), Arc::clone(&handle)));
+        let mut receiving = tokio::spawn(receive(Arc::clone(&inlet), Arc::clone(&handle)));
         let settling = tokio::spawn(settle(Arc::clone(&inlet), Arc::clone(&handle)));
         let leaving = inlet.until_end_of(&handle).await;
-        let given_back = if leaving { leave(&inlet, &handle).await } else { 0 };
+        let given_back = if leaving { leave(&inlet, &handle, &mut receiving).await } else { 0 };
         handle.die(None);
         inlet.wake_all();
         // Both end as soon as the adapter's pending calls do, which a dead handle ends. None is dropped while it is pending.
         if leaving {
-            inlet.bounded(async { tokio::join!(receiving, settling) }).await;
+            inlet.bounded(settling).await;
             inlet.lose_all();
             inlet.end(&handle, given_back).await;
             return;
@@ -71,7 +72,7 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
 }
 
 /// Leaves in order: takes no more, lets finish what runs, settles, and gives the rest back oldest first.
-async fn leave(inlet: &Arc<Inlet>, handle: &Arc<Handle>) -> usize {
+async fn leave(inlet: &Arc<Inlet>, handle: &Arc<Handle>, receiving: &mut JoinHandle<()>) -> usize {
     let Phase::Leaving(deadline) = inlet.lock().phase else {
         return 0;
     };
@@ -80,6 +81,11 @@ async fn leave(inlet: &Arc<Inlet>, handle: &Arc<Handle>) -> usize {
     inlet.wake_receiver.notify_one();
     tokio::select! {
         _ = stopping => {}
+        () = inlet.link.clock.sleep_until(deadline) => {}
+    }
+    // What the receiver still had is given back with the rest.
+    tokio::select! {
+        _ = receiving => {}
         () = inlet.link.clock.sleep_until(deadline) => {}
     }
     while inlet.lock().running > 0 && inlet.now() < deadline && !handle.is_dead() {
@@ -273,8 +279,13 @@ impl Inlet {
         let mut state = self.lock();
         state.lose(|_| true);
         state.receiver = None;
+        // What was settled since the settling task ended must not reach the next receiver, where its token names another delivery.
+        let (failed, wakers) = state.outbox.fail_waiting(receiver_gone);
+        state.count_failed(failed);
         // Its deliveries are gone; a report of its receiver that comes late must not touch those of the next.
         state.generation += 1;
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     async fn end(&self, handle: &Handle, given_back: usize) {

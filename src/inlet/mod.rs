@@ -90,6 +90,7 @@ pub(crate) struct Inlet {
     wake_receiver: Notify,
     wake_settler: Notify,
     wake_supervisor: Notify,
+    leaving: Notify,
     ended: watch::Sender<Option<usize>>,
     status: HandleStatus,
     runtime: tokio::runtime::Handle,
@@ -116,6 +117,7 @@ impl Inlet {
             wake_receiver: Notify::new(),
             wake_settler: Notify::new(),
             wake_supervisor: Notify::new(),
+            leaving: Notify::new(),
             ended: watch::Sender::new(None),
             status,
             runtime: tokio::runtime::Handle::current(),
@@ -212,8 +214,20 @@ impl Inlet {
 
     fn park(&self, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let due = self.link.clock.now() + after;
+        let mut held =
+            Settle::new(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt.saturating_add(1) });
+        let counted = self.lock().flow().counted;
+        let told =
+            counted && !parcel.queued && !parcel.is_lost() && parcel.tie.receiver.try_settle(&mut held);
         let mut state = self.lock();
-        let parked = state.park(parcel, due);
+        let parked = match held.result {
+            Some(Err(error)) if told && error.kind() == ErrorKind::LeaseLost => {
+                state.settled(parcel);
+                state.count_failed(1);
+                Err(error)
+            }
+            _ => state.park(parcel, due, told),
+        };
         state.counts.retried += u64::from(parked.is_ok());
         self.after_return(state, true);
         Settlement::done(parked)
@@ -285,6 +299,7 @@ impl Inlet {
         }
         let waker = state.waker.take();
         drop(state);
+        self.leaving.notify_waiters();
         self.wake_supervisor.notify_one();
         self.wake_receiver.notify_one();
         self.wake_settler.notify_one();
@@ -315,7 +330,7 @@ impl Inlet {
         count: impl FnOnce(&mut State),
     ) -> Settlement {
         let mut now = Settle::new(parcel.token.clone(), outcome);
-        if !parcel.is_lost() && parcel.tie.receiver.try_settle(&mut now) {
+        if !parcel.queued && !parcel.is_lost() && parcel.tie.receiver.try_settle(&mut now) {
             let revoking = parcel.tie.is_revoking();
             let result = now.result.unwrap_or_else(|| Err(unanswered()));
             let mut state = self.lock();

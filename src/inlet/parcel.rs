@@ -15,6 +15,8 @@ pub(crate) struct Parcel {
     /// Its place in the order of arrival; unique within a consumer.
     pub(super) order: u64,
     pub(super) size: usize,
+    /// A settlement of it went through the outbox: a later one must not overtake it.
+    pub(super) queued: bool,
     // What most deliveries lack, behind one pointer: a parcel is moved several times.
     rare: Option<Box<Rare>>,
 }
@@ -41,6 +43,7 @@ impl Parcel {
             attempt: received.attempt.unwrap_or(1),
             tie,
             order,
+            queued: false,
             rare,
         }
     }
@@ -115,21 +118,21 @@ impl Tie {
     }
 
     pub(super) fn add(&self, size: usize) {
-        self.unsettled.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size, Ordering::Relaxed);
+        change(&self.unsettled, |n| n + 1);
+        change(&self.bytes, |n| n + size);
     }
 
     pub(super) fn subtract(&self, size: usize) {
-        self.unsettled.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(size, Ordering::Relaxed);
+        change(&self.unsettled, |n| n - 1);
+        change(&self.bytes, |n| n - size);
     }
 
     pub(super) fn begin(&self) {
-        self.running.fetch_add(1, Ordering::Relaxed);
+        change(&self.running, |n| n + 1);
     }
 
     pub(super) fn end(&self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
+        change(&self.running, |n| n - 1);
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -143,6 +146,11 @@ impl Tie {
     pub(super) fn is_revoking(&self) -> bool {
         self.revoking.load(Ordering::Relaxed)
     }
+}
+
+/// Changes a counter that only the holder of the consumer's lock changes: no locked instruction is needed.
+fn change(counter: &AtomicUsize, by: impl FnOnce(usize) -> usize) {
+    counter.store(by(counter.load(Ordering::Relaxed)), Ordering::Relaxed);
 }
 
 impl fmt::Debug for Tie {

@@ -166,6 +166,10 @@ impl State {
                 self.enter(parcel);
             }
         }
+        if self.phase != Phase::Open {
+            // The rest was given back already, or is just being given back.
+            self.give_back();
+        }
         bury
     }
 
@@ -231,11 +235,12 @@ impl State {
         }
     }
 
-    /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
-    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant) -> Result<()> {
+    /// Keeps a delivery that the application had, until it is due again. Its key stays closed. `told` says that the adapter knows of the attempt.
+    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant, told: bool) -> Result<()> {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
-        if self.flow.counted {
+        if self.flow.counted && !told {
+            parcel.queued = true;
             self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
         }
         self.parked.insert((due, parcel.order), parcel);
@@ -274,7 +279,9 @@ impl State {
         self.unsettled -= 1;
         self.bytes -= parcel.size;
         parcel.tie.subtract(parcel.size);
-        if let Some(leased) = self.leases.remove(&parcel.order) {
+        if !self.leases.is_empty()
+            && let Some(leased) = self.leases.remove(&parcel.order)
+        {
             self.due.remove(&(leased.due, parcel.order));
         }
     }
@@ -348,8 +355,15 @@ impl State {
         for leased in self.leases.values().filter(|leased| leased.tie.scope == scope) {
             leased.tie.revoke();
         }
-        for parcel in self.take_waiting(|parcel| parcel.tie.is_revoking()) {
+        let mut waiting = self.take_waiting(|parcel| parcel.tie.is_revoking());
+        waiting.sort_by_key(|parcel| parcel.order);
+        for parcel in waiting {
             self.forget(&parcel);
+            // Nobody has tried it, so it must not count as tried.
+            self.outbox.push(parcel.token.clone(), Outcome::Release);
+            // It may have been its key's turn.
+            let next = self.lanes.leave(parcel.message.key(), parcel.order);
+            self.ready.extend(next);
         }
     }
 

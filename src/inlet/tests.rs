@@ -312,7 +312,7 @@ async fn a_revoked_scope_goes_when_its_handlers_are_done() {
     assert!(!bench.logged("release scope 1"));
     first.ack().await.unwrap();
     bench.until(|s| s.log.contains(&"release scope 1".into())).await;
-    assert_eq!(bench.fed.script().log, ["Ack 1", "release scope 1"]);
+    assert_eq!(bench.fed.script().log, ["Release 2", "Release 3", "Ack 1", "release scope 1"]);
     other.ack().await.unwrap();
     assert_eq!(bench.consumer.status().unsettled, 0);
 }

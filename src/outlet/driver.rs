@@ -1,6 +1,6 @@
-use super::state::{Flight, Next, for_all};
+use super::state::{Flight, Next, Queue, for_all};
 use super::{Entry, Outlet, events, not_sent};
-use crate::adapter::{Confirmed, Message};
+use crate::adapter::{BoxFuture, Confirm, Confirmed, Message, SendOutcome, Sender};
 use crate::link::undropped;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind, Result};
@@ -22,10 +22,24 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
         };
         match next {
             Next::Send { mut sender, messages, entries } => {
+                let messages = Arc::new(messages);
+                let batch = Arc::clone(&messages);
+                let mut handing: Handing = Box::pin(async move {
+                    let taken = sender.send_batch(&batch).await;
+                    (sender, taken)
+                });
                 let mut handed = Handed { messages: &messages, entries };
-                let taken =
-                    outlet.attend(sender.send_batch(&messages), &mut flights, Some(&mut handed)).await;
+                let taken = outlet.attend(&mut handing, &mut flights, Some(&mut handed)).await;
                 let entries = handed.entries;
+                let Some((sender, taken)) = taken else {
+                    // The close deadline has passed and the client still does not take the batch. It runs on by itself.
+                    let confirm = Confirm::pending(async move {
+                        drop(handing.await);
+                        Vec::new()
+                    });
+                    flights.0.push(Flight::new(messages, entries, confirm));
+                    continue;
+                };
                 let confirm = taken.unwrap_or_else(|error| for_all(&error, entries.len()));
                 let mut queue = outlet.lock();
                 queue.give_back(sender);
@@ -45,7 +59,7 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
             Next::Reopen => reopen(&outlet, &mut flights).await,
             Next::Wait { until } => {
                 if outlet.lock().is_broken() {
-                    flights.forsake();
+                    flights.forsake(&mut outlet.lock(), now);
                 }
                 outlet.rest(until, &mut flights).await;
             }
@@ -69,7 +83,9 @@ async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights) {
     loop {
         let (link, target, events) = (outlet.link.clone(), outlet.target.clone(), events(&outlet.status));
         let opening = undropped(async move { link.sender(&target, events).await });
-        match outlet.attend(opening, flights, None).await {
+        let mut opening = pin!(opening);
+        let Some(opened) = outlet.attend(&mut opening, flights, None).await else { return };
+        match opened {
             Ok(opened) => {
                 outlet.lock().reopened(opened.handle, &opened.capabilities, &outlet.settings);
                 outlet.status.set(Health::Connected, None);
@@ -88,20 +104,28 @@ async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights) {
 }
 
 impl Outlet {
-    /// Polls the adapter's future to its end. Meanwhile answers are taken in and deadlines kept.
-    async fn attend<T>(
+    /// Polls an adapter's future. Meanwhile answers are taken in and deadlines kept. `None` when the outlet has to end before it does.
+    async fn attend<F: Future + Unpin>(
         &self,
-        adapter: impl Future<Output = Result<T>>,
+        adapter: &mut F,
         flights: &mut Flights,
         mut handed: Option<&mut Handed<'_>>,
-    ) -> Result<T> {
-        let mut adapter = pin!(adapter);
+    ) -> Option<F::Output> {
         loop {
+            let now = self.link.clock.now();
+            let (over, waiting) = {
+                let queue = self.lock();
+                (queue.is_over(now), queue.earliest(now))
+            };
+            if over {
+                return None;
+            }
             let deadline = handed.as_ref().and_then(|h| earliest(&h.entries));
-            let mut timer = pin!(self.timer(flights.earliest().into_iter().chain(deadline).min()));
+            let mut timer =
+                pin!(self.timer(flights.earliest().into_iter().chain(deadline).chain(waiting).min()));
             let landed = tokio::select! {
                 biased;
-                done = &mut adapter => return done,
+                done = &mut *adapter => return Some(done),
                 landed = flights.next() => Some(landed),
                 () = &mut timer => None,
                 () = self.wake.notified() => None,
@@ -112,8 +136,8 @@ impl Outlet {
                 Some((flight, confirmed)) => queue.landed(flight.messages, flight.entries, confirmed, now),
                 None => {
                     flights.0.extend(queue.launched());
-                    let handed =
-                        handed.as_mut().into_iter().flat_map(|h| h.messages.iter().zip(&mut h.entries));
+                    let handed = handed.as_mut().into_iter();
+                    let handed = handed.flat_map(|h| h.messages.iter().zip(&mut h.entries));
                     queue.expire(now, &mut flights.pairs(now).chain(handed));
                 }
             }
@@ -177,6 +201,9 @@ impl Outlet {
     }
 }
 
+/// A sender at work on a batch. It owns both, so that it can run on by itself when the outlet ends.
+type Handing = BoxFuture<'static, (Box<dyn Sender>, Result<Confirm>)>;
+
 /// The batch that is being handed over, whose deadlines run too.
 struct Handed<'m> {
     messages: &'m [Message],
@@ -217,23 +244,29 @@ impl Flights {
     }
 
     /// Lets go of batches of a dead sender that nobody waits for any more: their confirms run on, on tasks of their own.
-    fn forsake(&mut self) {
+    fn forsake(&mut self, queue: &mut Queue, now: Instant) {
         let (silent, kept): (Vec<_>, _) =
             self.0.drain(..).partition(|flight| flight.entries.iter().all(|entry| entry.ticket.is_none()));
         self.0 = kept;
-        silent.into_iter().for_each(|flight| drop(tokio::spawn(flight.confirm)));
+        for flight in silent {
+            drop(tokio::spawn(flight.confirm));
+            let gone = Error::new(ErrorKind::Disconnected, "the connection was lost")
+                .with_outcome(SendOutcome::Unknown);
+            let answers = flight.entries.iter().map(|_| Err(gone.duplicate())).collect();
+            queue.landed(flight.messages, flight.entries, Confirmed::Each(answers), now);
+        }
     }
 
     /// Lets go of all batches; whoever waits for them gets "unknown".
     fn forsake_all(&mut self) {
         for flight in self.0.drain(..) {
-            for (message, mut entry) in flight.messages.into_iter().zip(flight.entries) {
+            for (message, mut entry) in flight.messages.iter().zip(flight.entries) {
                 if let Some(ticket) = entry.ticket.take() {
                     let what = "the producer closed before the broker answered";
                     let error = Error::new(ErrorKind::Closed, what)
                         .with_operation("send")
-                        .with_outcome(crate::adapter::SendOutcome::Unknown);
-                    ticket.answer(Err(error.with_message(message)));
+                        .with_outcome(SendOutcome::Unknown);
+                    ticket.answer(Err(error.with_message(message.clone())));
                 }
             }
             drop(tokio::spawn(flight.confirm));

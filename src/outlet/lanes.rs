@@ -42,6 +42,30 @@ impl Lanes {
         if self.ordered { message.key() } else { None }
     }
 
+    /// Whether two messages of one key must not be on their way at once.
+    pub(super) fn holds_back(&self) -> bool {
+        self.ordered && self.in_flight == InFlightPerKey::One
+    }
+
+    /// Failed messages whose lot is not decided yet, because later ones of their key are on their way.
+    pub(super) fn undecided(&self) -> impl Iterator<Item = &Entry> {
+        self.lanes.values().flat_map(|lane| &lane.failed).map(|(entry, _)| entry)
+    }
+
+    /// Tells the senders of such messages that they have failed. The messages stay where they are until their key is decided.
+    pub(super) fn answer_where(&mut self, hit: impl Fn(&Entry) -> bool) {
+        for (entry, error) in self.lanes.values_mut().flat_map(|lane| &mut lane.failed) {
+            if hit(entry)
+                && let Some(ticket) = entry.ticket.take()
+            {
+                ticket.answer(Err(error
+                    .duplicate()
+                    .with_operation("send")
+                    .with_message(entry.message.clone())));
+            }
+        }
+    }
+
     /// Whether a new message of that key has to wait.
     pub(super) fn holds(&self, key: &MessageKey) -> bool {
         self.lanes.get(key).is_some_and(|lane| {

@@ -5,6 +5,7 @@ use crate::adapter::{Capabilities, Confirm, Confirmed, Message, MessageKey, Rece
 use crate::{Error, ErrorKind, Result, backoff::Backoff};
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -49,7 +50,7 @@ struct Limits {
 /// A batch that was handed over: entries without their messages, which lie together for the adapter.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Arc<Vec<Message>>,
     pub(super) entries: Vec<Entry>,
     pub(super) confirm: Confirm,
     /// The earliest deadline of those that still wait.
@@ -57,7 +58,7 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    pub(super) fn new(messages: Vec<Message>, entries: Vec<Entry>, confirm: Confirm) -> Self {
+    pub(super) fn new(messages: Arc<Vec<Message>>, entries: Vec<Entry>, confirm: Confirm) -> Self {
         let deadline = earliest(&entries);
         Self { messages, entries, confirm, deadline }
     }
@@ -123,8 +124,9 @@ impl Queue {
     /// gather instead.
     pub(super) fn hand_over(&mut self, messages: &[Message]) -> HandedOver {
         let idle = !self.broken && self.waiting.is_empty() && self.again.is_empty() && self.in_flight == 0;
-        let Some(sender) = self.sender.as_mut().filter(|_| idle && messages.len() <= self.limits.batch)
-        else {
+        // Several of one key may be among several: then one after another is the driver's business.
+        let fits = messages.len() == 1 || (messages.len() <= self.limits.batch && !self.lanes.holds_back());
+        let Some(sender) = self.sender.as_mut().filter(|_| idle && fits) else {
             return HandedOver::NotNow;
         };
         let mut bytes = 0;
@@ -170,7 +172,7 @@ impl Queue {
             self.depart(message, &entry, false);
             entries.push(entry);
         }
-        self.flights.push(Flight::new(messages, entries, confirm));
+        self.flights.push(Flight::new(Arc::new(messages), entries, confirm));
     }
 
     fn entry(&mut self, message: Message, deadline: Instant, ticket: Ticket) -> Entry {
@@ -241,6 +243,11 @@ impl Queue {
         self.broken
     }
 
+    /// The close deadline has passed.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Closing(deadline) if now >= deadline)
+    }
+
     pub(super) fn close(&mut self, deadline: Instant) {
         if self.phase.is_open() {
             self.phase = Phase::Closing(deadline);
@@ -250,12 +257,13 @@ impl Queue {
     /// The answers for a batch.
     pub(super) fn landed(
         &mut self,
-        messages: Vec<Message>,
+        messages: Arc<Vec<Message>>,
         entries: Vec<Entry>,
         confirmed: Confirmed,
         now: Instant,
     ) {
         let results = confirmed.into_results(entries.len());
+        let messages = Arc::try_unwrap(messages).unwrap_or_else(|shared| shared.to_vec());
         // In the order of the batch: a failure is judged before what follows it.
         for ((message, mut entry), result) in messages.into_iter().zip(entries).zip(results) {
             entry.message = message;
@@ -267,25 +275,34 @@ impl Queue {
 
     /// Fails what has passed its deadline: what waits here, and in `flying` what has no answer yet.
     pub(super) fn expire(&mut self, now: Instant, flying: &mut dyn Iterator<Item = (&Message, &mut Entry)>) {
+        let mut late_keys = Vec::new();
         for (message, entry) in flying {
             if entry.deadline <= now
                 && let Some(ticket) = entry.ticket.take()
             {
+                late_keys.extend(self.lanes.key(message).cloned());
                 let late = Error::new(ErrorKind::Timeout, "the broker has not answered before the deadline")
                     .with_outcome(SendOutcome::Unknown);
                 ticket.answer(Err(late.with_operation("send").with_message(message.clone())));
             }
         }
         if self.alarm.is_some_and(|at| at <= now) {
+            self.lanes.answer_where(|entry| entry.deadline <= now);
             let late = || not_sent(ErrorKind::Timeout, "the message could not be sent before the deadline");
             self.fail_where(|entry| entry.deadline <= now, late);
-            self.alarm = self.again.iter().chain(&self.waiting).map(|entry| entry.deadline).min();
+            let waiting = self.again.iter().chain(&self.waiting).chain(self.lanes.undecided());
+            self.alarm = waiting.filter(|entry| entry.ticket.is_some()).map(|entry| entry.deadline).min();
+        }
+        if !late_keys.is_empty() {
+            let behind = |entry: &Entry| entry.message.key().is_some_and(|key| late_keys.contains(key));
+            self.fail_where(behind, follower);
         }
     }
 
     /// Fails everything that waits. Says how many that were.
     pub(super) fn abandon(&mut self, why: &Error) -> usize {
         let unsent = self.waiting.len() + self.again.len();
+        self.lanes.answer_where(|_| true);
         self.fail_where(|_| true, || why.duplicate().with_outcome(SendOutcome::NotSent));
         unsent
     }
@@ -436,10 +453,9 @@ impl Queue {
     }
 
     /// When the driver has to look again at the latest.
-    fn earliest(&self, now: Instant) -> Option<Instant> {
-        let deadlines = self.alarm.filter(|_| !self.again.is_empty() || !self.waiting.is_empty());
+    pub(super) fn earliest(&self, now: Instant) -> Option<Instant> {
         let times =
-            self.again.iter().filter_map(|entry| entry.not_before).filter(|at| *at > now).chain(deadlines);
+            self.again.iter().filter_map(|entry| entry.not_before).filter(|at| *at > now).chain(self.alarm);
         let closing = match self.phase {
             Phase::Open => None,
             Phase::Closing(deadline) => Some(deadline),

@@ -31,7 +31,7 @@ impl Shared {
 
     pub(crate) fn unheard(&self, channel: &str) {
         if let Some(count) = self.heard.lock().unwrap().get_mut(channel) {
-            *count -= 1;
+            *count = count.saturating_sub(1);
         }
     }
 }

@@ -143,7 +143,7 @@ pub trait Receiver: Send + Sync + 'static {
     async fn receive_batch(&self, room: Room, into: &mut Vec<Received>) -> Result<Receive>;
 
     /// What is there now, without waiting: how many deliveries were appended, at most `room`. `None` when this receiver has no such way; the answer to
-    /// that never changes. Never called while [`Receiver::receive_batch`] is pending.
+    /// that never changes. Nothing is appended after [`Receiver::stop`]. Never called while [`Receiver::receive_batch`] is pending.
     ///
     /// With it, the application's task receives by itself while there is something, and nobody waits in `receive_batch` meanwhile: such a receiver
     /// reports [`crate::Event::Lost`] for its scopes when its connection dies.
@@ -158,7 +158,7 @@ pub trait Receiver: Send + Sync + 'static {
         false
     }
 
-    /// Settles each and answers each, in any order of deliveries. Works until [`Receiver::close`], also after [`Receiver::stop`].
+    /// Settles each and answers each, in any order of deliveries; after a disconnect each with an error, at once. Works until [`Receiver::close`], also after [`Receiver::stop`].
     async fn settle(&self, batch: &mut [Settle]);
 
     /// Extends the lease of each and answers each.

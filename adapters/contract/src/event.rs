@@ -31,7 +31,8 @@ pub enum Event {
         /// How many, if known.
         messages: Option<u64>,
     },
-    /// The scope goes to another consumer at the deadline: finish, settle, then [`crate::Receiver::release`] it.
+    /// The scope goes to another consumer at the deadline: finish, settle, then [`crate::Receiver::release`] it. At the deadline the adapter takes it,
+    /// and reports [`Event::Lost`].
     Revoking {
         /// The scope that goes.
         scope: Scope,

@@ -32,7 +32,7 @@ impl After {
     }
 }
 
-/// Locks. Every change leaves the state whole before it can panic, so a poisoned lock is as good as any.
+/// Locks, also after a panic: the others can go on with what is there.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

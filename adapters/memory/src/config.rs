@@ -140,3 +140,101 @@ fn unknown(key: &str, known: &[&str]) -> Error {
 fn wrong(what: &str) -> Error {
     error(ErrorKind::Config, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anybroker_contract::{Auth, BoxFuture, Clock, Host, Timestamp, Tls};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    #[derive(Debug)]
+    struct NoClock;
+
+    impl Clock for NoClock {
+        fn now(&self) -> Instant {
+            panic!("reading a configuration takes no time")
+        }
+        fn wall(&self) -> Timestamp {
+            panic!("reading a configuration takes no time")
+        }
+        fn sleep_until(&self, _: Instant) -> BoxFuture<'static, ()> {
+            panic!("reading a configuration takes no time")
+        }
+    }
+
+    fn connection(query: &[(&str, &str)]) -> Connection {
+        let mut connection = Connection::new("memory", Arc::new(NoClock));
+        connection.query = query.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        connection
+    }
+
+    fn refused(connection: &Connection) -> String {
+        let error = Config::default().with(connection).and(name(connection).map(drop)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.help().is_some(), "{error}");
+        error.to_string().replace(" (adapter: memory)", "")
+    }
+
+    #[test]
+    fn query_and_settings_take_the_same_keys() {
+        let query = connection(&[("lease", "90s"), ("max-message", "10"), ("shards", "3"), ("retain", "0")]);
+        let mut settings = connection(&[]);
+        settings.settings.insert("lease", Value::String("1500ms".into()));
+        settings.settings.insert("shards", Value::Integer(3));
+        let mut expected = Config::default();
+        assert_eq!(Config::default().with(&connection(&[])).unwrap(), expected);
+        expected.shards = 3;
+        expected.lease = Some(Duration::from_millis(1500));
+        assert_eq!(Config::default().with(&settings).unwrap(), expected);
+        (expected.lease, expected.max_message, expected.retain) = (Some(Duration::from_secs(90)), 10, 0);
+        assert_eq!(Config::default().with(&query).unwrap(), expected);
+    }
+
+    #[test]
+    fn errors_name_the_key_the_problem_and_the_fix() {
+        let cases = [
+            (("lease", "30"), "`lease` is `30`, which is no duration above zero", "write a number and"),
+            (("lease", "0s"), "`lease` is `0s`, which is no duration above zero", "write a number and"),
+            (("lease", "99999999999999999h"), "`lease` is", "write a number and"),
+            (("max-message", "0"), "`max-message` is `0`", "choose from 1 to"),
+            (("shards", "5000"), "`shards` is `5000`", "choose from 1 to 4096"),
+            (("retain", "-1"), "`retain` is `-1`, which is no whole number", "write one"),
+            (
+                ("leese", "1s"),
+                "the URL's parameter `leese` is not known to `memory`",
+                "it knows: lease, max-message",
+            ),
+        ];
+        for (pair, problem, fix) in cases {
+            let text = refused(&connection(&[pair]));
+            assert!(text.starts_with(problem) && text.contains(&format!("= help: {fix}")), "{text}");
+        }
+        let mut table = connection(&[]);
+        table.settings.insert("retain", Value::Bool(true));
+        assert!(refused(&table).starts_with("`retain` is neither text nor a whole number"));
+        table.settings = [(String::from("retian"), Value::Integer(1))].into_iter().collect();
+        assert!(refused(&table).starts_with("the setting `retian` is not known\n  = help: known are: lease"));
+    }
+
+    #[test]
+    fn a_url_has_one_name_and_nothing_else() {
+        type Change = fn(&mut Connection);
+        let changes: [(Change, &str); 5] = [
+            (|c| c.path = "x".into(), "the URL has a path"),
+            (|c| c.hosts = vec![Host::new("a", Some(1))], "the URL has a port"),
+            (|c| c.hosts = vec![Host::new("a", None), Host::new("b", None)], "the URL names several hosts"),
+            (|c| c.tls = Some(Tls::default()), "`tls` is set"),
+            (|c| c.auth = Some(Auth::none()), "`auth` is set"),
+        ];
+        for (change, problem) in changes {
+            let mut connection = connection(&[]);
+            change(&mut connection);
+            assert!(refused(&connection).starts_with(problem));
+        }
+        let mut named = connection(&[]);
+        assert_eq!(name(&named).unwrap(), "");
+        named.hosts.push(Host::new("main", None));
+        assert_eq!(name(&named).unwrap(), "main");
+    }
+}

@@ -95,6 +95,10 @@ impl State {
 
     /// Wakes those who have something to do now, and nobody else. Ends every change.
     pub(crate) fn notify(&mut self, after: &mut After) {
+        self.wake_sender(after);
+        if self.waiting.is_empty() {
+            return;
+        }
         let mut at = 0;
         let idle = self.shards.iter().all(|shard| shard.ready.is_empty());
         while let Some(id) = self.waiting.get(at).copied().filter(|_| !idle) {
@@ -108,7 +112,6 @@ impl State {
                 break;
             }
         }
-        self.wake_sender(after);
         if let Some(Reverse(next)) = self.timers.peek()
             && self.watch.is_none_or(|(_, until)| next.at < until)
         {

@@ -6,7 +6,7 @@ use anybroker_contract::{Clock, Events, Extend, Message, Received, Result, Room,
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One queue: of a point-to-point channel, of a subscription, of dead letters, or of replies.
 pub(crate) struct Queue {
@@ -98,8 +98,23 @@ impl Queue {
         })
     }
 
-    /// Appends what the consumer can have now; else its task is woken when there is something, or wakes itself at the time given.
+    /// Appends what the consumer can have now; else `waker` is woken when there is something, or it has to look again at the time given.
     pub(crate) fn poll_take(&self, id: u64, room: Room, into: &mut Vec<Received>, waker: &Waker) -> Take {
+        self.take(id, room, into, |state| state.wait(id, waker))
+    }
+
+    /// Appends what the consumer can have now.
+    pub(crate) fn try_take(&self, id: u64, room: Room, into: &mut Vec<Received>) {
+        self.take(id, room, into, |_| None);
+    }
+
+    fn take(
+        &self,
+        id: u64,
+        room: Room,
+        into: &mut Vec<Received>,
+        wait: impl FnOnce(&mut State) -> Option<Instant>,
+    ) -> Take {
         self.with(|state, after| {
             self.expire(state, after);
             match state.consumers.get(&id) {
@@ -112,7 +127,7 @@ impl Queue {
                 state.unwait(id);
                 return Take::Taken;
             }
-            Take::Wait(state.wait(id, waker))
+            Take::Wait(wait(state))
         })
     }
 

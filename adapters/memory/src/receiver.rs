@@ -9,7 +9,7 @@ use anybroker_contract::{
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// One consumer of one queue.
@@ -41,6 +41,14 @@ impl MemoryReceiver {
             error(ErrorKind::Disconnected, "the connection is gone")
         } else {
             error(ErrorKind::NotFound, format!("`{}` was deleted", self.queue.title))
+        }
+    }
+
+    fn settle_all(&self, batch: &mut [Settle]) {
+        if !self.queue.settle(self.id, batch) {
+            for settle in batch {
+                settle.result = Some(Err(self.ended()));
+            }
         }
     }
 
@@ -86,21 +94,17 @@ impl Receiver for MemoryReceiver {
 
     fn try_receive(&self, room: Room, into: &mut Vec<Received>) -> Option<usize> {
         let before = into.len();
-        // Whatever else it says, `receive_batch` says again to the task that waits there next.
-        let _ = self.queue.poll_take(self.id, room, into, Waker::noop());
+        self.queue.try_take(self.id, room, into);
         Some(into.len() - before)
     }
 
     fn try_settle(&self, settle: &mut Settle) -> bool {
-        self.queue.settle(self.id, std::slice::from_mut(settle))
+        self.settle_all(std::slice::from_mut(settle));
+        true
     }
 
     async fn settle(&self, batch: &mut [Settle]) {
-        if !self.queue.settle(self.id, batch) {
-            for settle in batch {
-                settle.result = Some(Err(self.ended()));
-            }
-        }
+        self.settle_all(batch);
     }
 
     async fn extend(&self, batch: &mut [Extend]) {

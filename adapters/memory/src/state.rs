@@ -82,6 +82,7 @@ impl State {
         room
     }
 
+    #[inline]
     pub(crate) fn append(&mut self, content: Content) {
         let shard = match content.key() {
             _ if self.shards.len() == 1 => 0,

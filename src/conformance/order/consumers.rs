@@ -19,7 +19,7 @@ pub(super) async fn one_of_a_key_at_a_time(lab: Lab) -> Checked {
     let mut working = tokio::task::JoinSet::new();
     for n in 0..3 {
         let broker = lab.broker().await?;
-        let mut consumer = lab.consumer(&broker, route.from()).await?;
+        let mut consumer = lab.consumer_of(&broker, route.from(), PREFETCH).await?;
         let (lab, history, running) = (lab.clone(), history.clone(), Arc::clone(&running));
         working.spawn(async move {
             let mut handlers = tokio::task::JoinSet::<Checked>::new();
@@ -44,7 +44,9 @@ pub(super) async fn one_of_a_key_at_a_time(lab: Lab) -> Checked {
     }
     let sending = lab.broker().await?;
     let producer = lab.producer(&sending, &route).await?;
-    lab.send_all(&producer, &history, "p", &messages("p", KEYS, COUNT)).await?;
+    for some in messages("p", KEYS, COUNT).chunks(7) {
+        lab.send_all(&producer, &history, "p", some).await?;
+    }
     let ended = lab.within("all to be handled", working.join_all()).await;
     history.order_per_key()?;
     history.exact_copies(&[HERE])?;
@@ -181,14 +183,19 @@ async fn within_5_ms(lab: &Lab, consumer: &mut Consumer) -> Checked<Option<Deliv
 /// A consumer over a connection of its own that handles one message after another, until the history is complete.
 async fn reader(lab: &Lab, route: &Route, history: &History, name: &'static str) -> Checked<JoinHandle<Checked>> {
     let broker = lab.broker().await?;
-    let mut consumer = lab.consumer(&broker, route.from()).await?;
+    let mut consumer = lab.consumer_of(&broker, route.from(), PREFETCH).await?;
     let (lab, history) = (lab.clone(), history.clone());
     Ok(tokio::spawn(async move {
         let done = || history.accepted() == SENT && history.is_complete(&[HERE]);
-        lab.drain(&mut consumer, &history, HERE, name, done).await?;
+        // Not all are equally fast: a key that two of them have at once gets out of order.
+        let work = Duration::from_millis(name.len() as u64 % 3);
+        lab.drain_slowly(&mut consumer, &history, HERE, name, work, done).await?;
         lab.close(&broker).await
     }))
 }
+
+/// Few, so that competing consumers share the work of a channel that is not long.
+const PREFETCH: usize = 8;
 
 /// How many messages [`Sending`] sends.
 const SENT: usize = 210;

@@ -1,0 +1,61 @@
+//! The conformance suite over files.
+
+use crate::Folder;
+use crate::files::Files;
+use anybroker::adapter::{Adapter, Binding, Bytes, Channel, Result, async_trait};
+use anybroker::conformance::{Fixture, Hook, Verdict, checks, run};
+use std::sync::Arc;
+
+struct OnFiles(Files);
+
+#[async_trait]
+impl Fixture for OnFiles {
+    fn name(&self) -> &str {
+        "files"
+    }
+
+    async fn adapter(&self) -> Result<Arc<dyn Adapter>> {
+        Ok(self.0.connect())
+    }
+
+    fn conflicting(&self, name: &str) -> Option<[Binding; 2]> {
+        let name = String::from(name).leak();
+        Some([Channel::point_to_point(name), Channel::publish_subscribe(name)].map(Binding::new))
+    }
+
+    fn hooks(&self) -> &[Hook] {
+        &[Hook::Cut, Hook::Undecodable]
+    }
+
+    async fn cut(&self) -> Result<()> {
+        self.0.cut();
+        Ok(())
+    }
+
+    async fn send_undecodable(&self, to: &Binding) -> Result<Bytes> {
+        let raw = Bytes::from_static(b"\xff no record of ours");
+        self.0.put(to, &raw)?;
+        Ok(raw)
+    }
+}
+
+/// Every check passes or is skipped for a reason that the adapter declares.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_suite_passes_on_files() {
+    let mut failed = Vec::new();
+    let mut passed = 0;
+    for check in checks() {
+        // A folder for each, so that what cuts all connections cuts its own.
+        let folder = Folder::new(&check.name.replace('/', "-"));
+        match run(check, Arc::new(OnFiles(folder.files()))).await {
+            Verdict::Passed => passed += 1,
+            Verdict::Skipped(why) => println!("skipped {}: {why}", check.name),
+            Verdict::Failed(seen) if check.advisory => println!("advisory {}: {seen}", check.name),
+            Verdict::Failed(seen) => failed.push(format!("{}: {seen}", check.name)),
+            _ => failed.push(format!("{}: a verdict that is not known here", check.name)),
+        }
+    }
+    println!("passed {passed} of {}", checks().len());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(passed > 0, "nothing was checked");
+}
