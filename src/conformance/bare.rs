@@ -2,9 +2,9 @@ use super::History;
 use super::check::{Checked, Stop};
 use super::lab::{DECLARE, Lab, Route};
 use crate::adapter::{
-    Adapter, Capabilities, Clock, Declare, Error, ErrorKind, Events, Message, Outcome, Receipt, Receive, Received, Receiver,
-    ReceiverOptions, Replies, Result, Room, SendOutcome, Sender, SenderOptions, Settle, Source, Target, Text,
-    Token, Topology,
+    Adapter, Capabilities, Clock, Declare, Error, ErrorKind, Events, Message, Outcome, Receipt, Receive,
+    Received, Receiver, ReceiverOptions, Replies, Result, Room, SendOutcome, Sender, SenderOptions, Settle,
+    Source, Target, Text, Token, Topology,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,14 +29,8 @@ impl BareLink {
         Ok(())
     }
 
-    pub(super) async fn try_declare(
-        &self,
-        topology: &Topology,
-        mode: Declare,
-    ) -> Checked<Result<()>> {
-        self.lab
-            .within("declare", self.adapter.declare(topology, mode))
-            .await
+    pub(super) async fn try_declare(&self, topology: &Topology, mode: Declare) -> Checked<Result<()>> {
+        self.lab.within("declare", self.adapter.declare(topology, mode)).await
     }
 
     /// Declares the route, then opens its receiver and its sender, in this order.
@@ -52,10 +46,7 @@ impl BareLink {
 
     pub(super) async fn try_sender(&self, to: Target) -> Checked<Result<BareSender>> {
         let options = SenderOptions::new(self.deadline(), self.lab.clock(), Events::ignored());
-        let opened = self
-            .lab
-            .within("open_sender", self.adapter.open_sender(&to, &options))
-            .await?;
+        let opened = self.lab.within("open_sender", self.adapter.open_sender(&to, &options)).await?;
         Ok(opened.map(|opened| BareSender {
             lab: self.lab.clone(),
             sender: opened.handle,
@@ -73,26 +64,15 @@ impl BareLink {
 
     pub(super) async fn try_receiver(&self, from: Source, prefetch: usize) -> Checked<Result<BareReceiver>> {
         let options = self.receiver_options(prefetch);
-        let opened = self
-            .lab
-            .within("open_receiver", self.adapter.open_receiver(&from, &options))
-            .await?;
-        Ok(opened.map(|opened| {
-            BareReceiver::new(
-                self.lab.clone(),
-                opened.handle,
-                opened.capabilities,
-                prefetch,
-            )
-        }))
+        let opened = self.lab.within("open_receiver", self.adapter.open_receiver(&from, &options)).await?;
+        Ok(opened
+            .map(|opened| BareReceiver::new(self.lab.clone(), opened.handle, opened.capabilities, prefetch)))
     }
 
     pub(super) async fn replies(&self) -> Checked<(Text, BareReceiver)> {
         let options = self.receiver_options(1000);
-        let Replies { address, receiver, .. } = self
-            .lab
-            .within("open_replies", self.adapter.open_replies(&options))
-            .await??;
+        let Replies { address, receiver, .. } =
+            self.lab.within("open_replies", self.adapter.open_replies(&options)).await??;
         let inlet = BareReceiver::new(self.lab.clone(), receiver, Capabilities::none(), 1000);
         Ok((address, inlet))
     }
@@ -187,9 +167,7 @@ impl BareSender {
         messages: &[Message],
     ) -> Checked {
         for (result, message) in self.try_send(messages).await?.into_iter().zip(messages) {
-            let outcome = result
-                .err()
-                .map(|error| error.outcome().unwrap_or(SendOutcome::Unknown));
+            let outcome = result.err().map(|error| error.outcome().unwrap_or(SendOutcome::Unknown));
             history.sent(producer, message, outcome);
         }
         Ok(())
@@ -214,24 +192,11 @@ pub(super) struct BareReceiver {
 }
 
 impl BareReceiver {
-    fn new(
-        lab: Lab,
-        receiver: Arc<dyn Receiver>,
-        capabilities: Capabilities,
-        prefetch: usize,
-    ) -> Self {
+    fn new(lab: Lab, receiver: Arc<dyn Receiver>, capabilities: Capabilities, prefetch: usize) -> Self {
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(prefetch));
         let reading = tokio::spawn(read(lab.clock(), Arc::clone(&receiver), Arc::clone(&room), arrived));
-        Self {
-            lab,
-            receiver,
-            capabilities,
-            work: Duration::ZERO,
-            arrivals,
-            room,
-            reading,
-        }
+        Self { lab, receiver, capabilities, work: Duration::ZERO, arrivals, room, reading }
     }
 
     /// The next delivery.
@@ -253,10 +218,9 @@ impl BareReceiver {
         let received = self.next().await?;
         match &received.content {
             Ok(message) => Ok((message.clone(), received)),
-            Err(undecodable) => Err(Stop::Failed(format!(
-                "a message came as undecodable: {:?}",
-                undecodable.error
-            ))),
+            Err(undecodable) => {
+                Err(Stop::Failed(format!("a message came as undecodable: {:?}", undecodable.error)))
+            }
         }
     }
 
@@ -265,7 +229,9 @@ impl BareReceiver {
         let mut deliveries = Vec::with_capacity(count);
         while deliveries.len() < count {
             deliveries.push(self.next().await.map_err(|stop| match stop {
-                Stop::Failed(report) => Stop::Failed(format!("{report}, after {} of {count}", deliveries.len())),
+                Stop::Failed(report) => {
+                    Stop::Failed(format!("{report}, after {} of {count}", deliveries.len()))
+                }
                 skipped @ Stop::Skipped(_) => skipped,
             })?);
         }
@@ -365,7 +331,7 @@ impl BareReceiver {
     pub(super) async fn leave(&mut self) -> Checked {
         self.stop().await?;
         let ended = self.lab.within("the end of receiving after stop", &mut self.reading).await?;
-        ended.map_err(|e| Stop::Failed(format!("the receiving task broke: {e}")))?;
+        ended?;
         self.lab.within("the receiver's close", self.receiver.close()).await??;
         Ok(())
     }

@@ -27,10 +27,7 @@ async fn every_declared_one_is_exercised(lab: Lab) -> Checked {
         .collect();
     ensure!(idle.is_empty(), "declared, and no check that runs exercises it: {}", idle.join(", "));
     let kinds = [Capability::PointToPoint, Capability::PublishSubscribe];
-    ensure!(
-        kinds.iter().any(|kind| declared.has(*kind)),
-        "declares no kind of channel"
-    );
+    ensure!(kinds.iter().any(|kind| declared.has(*kind)), "declares no kind of channel");
     Ok(())
 }
 
@@ -97,11 +94,16 @@ async fn undeclared_is_refused(lab: Lab) -> Checked {
         match opened {
             // What the portable layer makes up for is kept all the same, and says so.
             Ok(()) if made_up_for(&lab, &route, capability).await? => {}
-            Ok(()) => ensure!(false, "a channel that requires `{capability}` was opened on an adapter without it"),
+            Ok(()) => {
+                ensure!(false, "a channel that requires `{capability}` was opened on an adapter without it")
+            }
             Err(error) => {
                 let text = error.to_string();
                 ensure!(error.kind() == ErrorKind::Unsupported, "`{capability}` is refused as {error:?}");
-                ensure!(text.contains(capability.as_str()), "`{capability}` is refused without its name: {text}");
+                ensure!(
+                    text.contains(capability.as_str()),
+                    "`{capability}` is refused without its name: {text}"
+                );
                 ensure!(error.help().is_some(), "`{capability}` is refused without help: {text}");
                 let left = lab.connect().await?.try_sender(route.target()).await?;
                 ensure!(left.is_err(), "`{capability}` was refused, and the channel was made all the same");

@@ -28,14 +28,7 @@ type Experiment = fn(Lab) -> BoxFuture<'static, Checked>;
 
 impl Check {
     pub(super) const fn new(name: &'static str, experiment: Experiment) -> Self {
-        Self {
-            name,
-            needs: &[],
-            exercises: &[],
-            hooks: &[],
-            advisory: false,
-            experiment,
-        }
+        Self { name, needs: &[], exercises: &[], hooks: &[], advisory: false, experiment }
     }
 
     /// Needs these, and so exercises them.
@@ -72,10 +65,7 @@ impl Check {
         if let Some(missing) = self.needs.iter().find(|need| !capabilities.has(**need)) {
             return Some(format!("the adapter does not declare `{missing}`"));
         }
-        let missing = self
-            .hooks
-            .iter()
-            .find(|hook| !fixture.hooks().contains(hook))?;
+        let missing = self.hooks.iter().find(|hook| !fixture.hooks().contains(hook))?;
         Some(format!("the fixture has no hook `{missing}`"))
     }
 }
@@ -158,6 +148,12 @@ pub(super) type Checked<T = ()> = Result<T, Stop>;
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
         Self::Failed(format!("unexpected error: {error:?}"))
+    }
+}
+
+impl From<tokio::task::JoinError> for Stop {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Failed(format!("a task of the check broke: {error}"))
     }
 }
 

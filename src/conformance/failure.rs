@@ -72,7 +72,7 @@ async fn cut_answers_every_send(lab: Lab) -> Checked {
     lab.until("some messages to be accepted", || history.accepted() >= 20).await?;
     lab.fixture().cut().await?;
     let sent = lab.within("sends whose connection is cut to end", sending).await?;
-    sent.map_err(|e| format!("the sending task broke: {e}"))??;
+    sent??;
     let next = lab.connect().await?;
     let mut inlet = next.receiver(route.source()).await?;
     let done = || history.is_complete(&["the channel"]);
@@ -137,9 +137,8 @@ async fn traffic(lab: &Lab, fail: impl AsyncFn(&Lab) -> Checked) -> Checked {
         let mut consumer = lab.consumer_of(&broker, route.from(), PREFETCH).await?;
         let (lab, history) = (lab.clone(), history.clone());
         working.spawn(async move {
-            let done = || {
-                history.accepted() + history.failed() == 2 * EACH && history.is_complete(&["the channel"])
-            };
+            let done =
+                || history.accepted() + history.failed() == 2 * EACH && history.is_complete(&["the channel"]);
             // Slower than the producers, so that there are unsettled ones at every failure.
             let work = Duration::from_millis(1);
             lab.drain_slowly(&mut consumer, &history, "the channel", &format!("c{n}"), work, done).await?;
@@ -169,7 +168,10 @@ async fn traffic(lab: &Lab, fail: impl AsyncFn(&Lab) -> Checked) -> Checked {
     ended?.into_iter().collect::<Checked>()?;
     ensure!(history.failed() == 0, "{} of {} sends failed for good", history.failed(), 2 * EACH);
     let (again, most) = (history.duplicates().len(), FAILURES * 2 * (PREFETCH + WINDOW));
-    ensure!(again <= most, "{again} messages came more than once, at most {most} were on their way at a failure");
+    ensure!(
+        again <= most,
+        "{again} messages came more than once, at most {most} were on their way at a failure"
+    );
     Ok(())
 }
 

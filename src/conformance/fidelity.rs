@@ -40,7 +40,9 @@ async fn payload_at_the_limit(lab: Lab) -> Checked {
     let (mut outlet, mut inlet) = link.open(&lab.route(|channel| channel)).await?;
     let limit = match outlet.capabilities.max_message_bytes {
         Some(limit) if limit <= PRACTICAL => limit,
-        Some(limit) => return Err(Stop::Skipped(format!("the limit of {limit} bytes is not practical to try"))),
+        Some(limit) => {
+            return Err(Stop::Skipped(format!("the limit of {limit} bytes is not practical to try")));
+        }
         None => return Err(Stop::Skipped(String::from("the channel declares no largest message"))),
     };
     let pattern = Bytes::from_iter((0..limit).map(|n| u8::try_from(n % 251).unwrap_or(0)));
@@ -120,7 +122,8 @@ async fn keys(lab: Lab) -> Checked {
         MessageKey::from(&b"\x00\xff\xfe"[..]),
         MessageKey::from(""),
     ];
-    let keyed = |(n, key): (usize, MessageKey)| Message::new("body").with_id(format!("key-{n}")).with_key(key);
+    let keyed =
+        |(n, key): (usize, MessageKey)| Message::new("body").with_id(format!("key-{n}")).with_key(key);
     intact_or_refused(&lab, keys.into_iter().enumerate().map(keyed).collect()).await
 }
 
@@ -186,9 +189,27 @@ async fn header_hostile(lab: Lab) -> Checked {
 
 async fn header_named_like_a_field(lab: Lab) -> Checked {
     let names = [
-        "id", "key", "kind", "type", "time", "content-type", "Content-Type", "contentType", "correlation-id",
-        "reply-to", "message-id", "ce_id", "ce_type", "ce-id", "cloudEvents:id", "cloudEvents_type",
-        "anybroker", "anybroker-key", "traceparent", "x-delivery-count", "JMSXGroupID",
+        "id",
+        "key",
+        "kind",
+        "type",
+        "time",
+        "content-type",
+        "Content-Type",
+        "contentType",
+        "correlation-id",
+        "reply-to",
+        "message-id",
+        "ce_id",
+        "ce_type",
+        "ce-id",
+        "cloudEvents:id",
+        "cloudEvents_type",
+        "anybroker",
+        "anybroker-key",
+        "traceparent",
+        "x-delivery-count",
+        "JMSXGroupID",
     ];
     let headers = names.map(|name| Message::new("body").with_header(name, "the caller's"));
     let beside_the_field = Message::new("body")
@@ -212,7 +233,11 @@ async fn through_the_broker(lab: Lab) -> Checked {
     for _ in 0..2 {
         let delivery = lab.next(&mut consumer).await?;
         let mut arrived = delivery.message().clone();
-        ensure!(arrived.time().is_some_and(|time| time >= before), "sent at {before:?}, says {:?}", arrived.time());
+        ensure!(
+            arrived.time().is_some_and(|time| time >= before),
+            "sent at {before:?}, says {:?}",
+            arrived.time()
+        );
         ensure!(arrived.id().is_some_and(|id| id.as_uuid().is_some()), "no id was made: {arrived:?}");
         ids.push(arrived.id().cloned());
         arrived.set_id(None);
@@ -247,10 +272,7 @@ async fn carried(lab: &Lab, messages: Vec<Message>, may_refuse: bool) -> Checked
     for message in messages {
         let sent = match outlet.sender.measure(&message) {
             Err(error) => Err(error.with_outcome(SendOutcome::NotSent)),
-            Ok(_) => outlet
-                .try_send(std::slice::from_ref(&message))
-                .await?
-                .remove(0),
+            Ok(_) => outlet.try_send(std::slice::from_ref(&message)).await?.remove(0),
         };
         let Err(error) = sent else {
             let (arrived, delivery) = inlet.message().await?;

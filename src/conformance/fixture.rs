@@ -175,8 +175,5 @@ pub(super) fn differing_in_bound(name: &str) -> [Binding; 2] {
 }
 
 fn absent(hook: Hook) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!("the fixture names the hook `{hook}` and lacks its method"),
-    )
+    Error::new(ErrorKind::Unsupported, format!("the fixture names the hook `{hook}` and lacks its method"))
 }

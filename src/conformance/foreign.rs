@@ -17,7 +17,8 @@ pub(super) const CHECKS: &[Check] = &[
     check!("foreign/empty-is-no-tombstone", empty_is_no_tombstone),
     check!("foreign/without-our-fields", without_our_fields).hooks(&[Hook::Foreign]),
     check!("foreign/undecodable", undecodable).hooks(&[Hook::Undecodable]),
-    check!("foreign/undecodable-is-dead-lettered", undecodable_is_dead_lettered).needs(&[Capability::DeadLetter]),
+    check!("foreign/undecodable-is-dead-lettered", undecodable_is_dead_lettered)
+        .needs(&[Capability::DeadLetter]),
     check!("foreign/undecodable-is-handed-out", undecodable_is_handed_out),
     check!("foreign/wrong-type", wrong_type),
 ];

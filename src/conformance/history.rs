@@ -113,9 +113,7 @@ impl History {
         if extra.is_empty() {
             return Ok(());
         }
-        let extra = extra
-            .iter()
-            .map(|((on, id), copies)| format!("{id} ×{copies} on {on}"));
+        let extra = extra.iter().map(|((on, id), copies)| format!("{id} ×{copies} on {on}"));
         Err(format!("arrived more than once: {}", list(extra)))
     }
 
@@ -157,19 +155,12 @@ impl History {
             .filter(|s| matches!(s.outcome, None | Some(SendOutcome::Unknown)))
             .map(|s| s.id.as_str())
             .collect();
-        let unknown: BTreeSet<&str> = record
-            .arrivals
-            .iter()
-            .map(|a| a.id.as_str())
-            .filter(|id| !possible.contains(id))
-            .collect();
+        let unknown: BTreeSet<&str> =
+            record.arrivals.iter().map(|a| a.id.as_str()).filter(|id| !possible.contains(id)).collect();
         if unknown.is_empty() {
             return Ok(());
         }
-        Err(format!(
-            "arrived and was never sent, or was reported as not sent: {}",
-            list(unknown.iter())
-        ))
+        Err(format!("arrived and was never sent, or was reported as not sent: {}", list(unknown.iter())))
     }
 
     /// On each subscription, the messages of one producer and one key arrived in the order in which they were sent, judged by the first copy of
@@ -181,9 +172,7 @@ impl History {
         let record = self.record();
         let mut lines: BTreeMap<(&str, Option<&MessageKey>), Vec<&str>> = BTreeMap::new();
         for sent in &record.sent {
-            let line = lines
-                .entry((sent.producer.as_str(), sent.key.as_ref()))
-                .or_default();
+            let line = lines.entry((sent.producer.as_str(), sent.key.as_ref())).or_default();
             line.push(sent.id.as_str());
         }
         let queues: BTreeSet<&str> = record.arrivals.iter().map(|a| a.subscription.as_str()).collect();
@@ -214,9 +203,7 @@ impl History {
     pub fn duplicates(&self) -> BTreeMap<(String, String), usize> {
         let mut copies = BTreeMap::new();
         for arrival in &self.record().arrivals {
-            *copies
-                .entry((arrival.subscription.clone(), arrival.id.clone()))
-                .or_insert(0) += 1;
+            *copies.entry((arrival.subscription.clone(), arrival.id.clone())).or_insert(0) += 1;
         }
         copies.retain(|_, count| *count > 1);
         copies
@@ -229,9 +216,7 @@ impl History {
 
 impl Record {
     fn arrivals_on(&self, subscription: &str) -> impl Iterator<Item = &Arrival> {
-        self.arrivals
-            .iter()
-            .filter(move |a| a.subscription == subscription)
+        self.arrivals.iter().filter(move |a| a.subscription == subscription)
     }
 }
 

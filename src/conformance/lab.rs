@@ -1,7 +1,7 @@
-use super::check::{Checked, Stop};
-use crate::adapter::SystemClock;
 use super::bare::BareLink;
+use super::check::{Checked, Stop};
 use super::{Fixture, Timing};
+use crate::adapter::SystemClock;
 use crate::adapter::{
     Adapter, Binding, Capabilities, Capability, Channel, ChannelKind, Clock, Declare, Message, MessageKey,
     Source, Subscription, Target, Topology,
@@ -61,9 +61,7 @@ impl Lab {
 
     /// A connection of its own.
     pub(super) async fn connect(&self) -> Checked<BareLink> {
-        let adapter = self
-            .within("a connection", self.0.fixture.adapter())
-            .await??;
+        let adapter = self.within("a connection", self.0.fixture.adapter()).await??;
         Ok(self.link(adapter))
     }
 
@@ -143,10 +141,7 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn channel(channel: Channel) -> Self {
-        Self {
-            binding: Arc::new(Binding::new(channel)),
-            subscription: None,
-        }
+        Self { binding: Arc::new(Binding::new(channel)), subscription: None }
     }
 
     pub(super) fn subscription(subscription: Subscription) -> Self {

@@ -109,7 +109,7 @@ async fn bounded(lab: Lab) -> Checked {
     let mut inlet = link.receiver(route.source()).await?;
     arrives(&mut inlet, &all).await?;
     let sent = lab.within("the waiting sends", &mut sending).await?;
-    sent.map_err(|e| format!("the sending task broke: {e}"))??;
+    sent??;
     link.close().await
 }
 
@@ -121,7 +121,9 @@ async fn too_large_is_refused(lab: Lab) -> Checked {
     let producer = lab.producer(&broker, &route).await?;
     let limit = match producer.capabilities().max_message_bytes {
         Some(limit) if limit <= PRACTICAL => limit,
-        Some(limit) => return Err(Stop::Skipped(format!("the limit of {limit} bytes is not practical to try"))),
+        Some(limit) => {
+            return Err(Stop::Skipped(format!("the limit of {limit} bytes is not practical to try")));
+        }
         None => return Err(Stop::Skipped(String::from("the channel declares no largest message"))),
     };
     // Not by its payload alone: what else is on the wire counts.
@@ -130,7 +132,11 @@ async fn too_large_is_refused(lab: Lab) -> Checked {
         return Err(Stop::Failed(format!("a message beyond the limit of {limit} bytes was accepted")));
     };
     ensure!(error.kind() == ErrorKind::PayloadTooLarge, "too large says {error:?}");
-    ensure!(error.outcome() == Some(SendOutcome::NotSent), "too large, and the outcome is {:?}", error.outcome());
+    ensure!(
+        error.outcome() == Some(SendOutcome::NotSent),
+        "too large, and the outcome is {:?}",
+        error.outcome()
+    );
     let text = error.to_string();
     let numbers: Vec<usize> =
         text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect();

@@ -7,6 +7,7 @@
 //! [`Faults`] stands between an adapter and its user and fails on command. The suite uses it for failures that no broker makes on request; a
 //! fixture whose broker cannot be cut off may build its hooks on it.
 
+mod bare;
 mod body;
 mod check;
 mod faults;
@@ -14,7 +15,6 @@ mod fixture;
 mod history;
 mod lab;
 mod portable;
-mod bare;
 
 mod capabilities;
 mod failure;

@@ -93,13 +93,8 @@ async fn goes_on_after_close(lab: Lab) -> Checked {
 async fn channels_do_not_mix(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let stem = lab.name();
-    let names = [
-        stem.clone(),
-        format!("{stem}-1"),
-        format!("{stem}-11"),
-        format!("{stem}_1"),
-        format!("a{stem}"),
-    ];
+    let names =
+        [stem.clone(), format!("{stem}-1"), format!("{stem}-11"), format!("{stem}_1"), format!("a{stem}")];
     let mut open = Vec::new();
     for name in &names {
         let route = Route::channel(Channel::named(ChannelKind::PointToPoint, name));

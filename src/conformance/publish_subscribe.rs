@@ -1,18 +1,15 @@
 //! A message reaches every subscription, once each.
 
 use super::History;
+use super::bare::BareLink;
 use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages, numbered};
-use super::bare::BareLink;
 use crate::adapter::{Capability, Channel, Start, Subscription};
 
 const NAMED: &[Capability] = &[Capability::PublishSubscribe, Capability::NamedSubscription];
 const EPHEMERAL: &[Capability] = &[Capability::PublishSubscribe, Capability::EphemeralSubscription];
-const POSITIONED: &[Capability] = &[
-    Capability::PublishSubscribe,
-    Capability::NamedSubscription,
-    Capability::StartPosition,
-];
+const POSITIONED: &[Capability] =
+    &[Capability::PublishSubscribe, Capability::NamedSubscription, Capability::StartPosition];
 
 pub(super) const CHECKS: &[Check] = &[
     check!("publish-subscribe/every-subscription-gets-all", every_subscription_gets_all).needs(NAMED),

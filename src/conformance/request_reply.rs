@@ -27,7 +27,8 @@ async fn addresses_are_private(lab: Lab) -> Checked {
     let (address_one, mut inlet_one) = one.replies().await?;
     let (address_other, mut inlet_other) = other.replies().await?;
     let (address_third, mut inlet_third) = one.replies().await?;
-    let distinct = address_one != address_other && address_one != address_third && address_other != address_third;
+    let distinct =
+        address_one != address_other && address_one != address_third && address_other != address_third;
     ensure!(distinct, "two requesters share an address: {address_one}, {address_other}, {address_third}");
     let responder = lab.connect().await?;
     let mut to_one = responder.sender(Target::Reply(address_one)).await?;
@@ -71,7 +72,11 @@ async fn answers_no_foreign_address(lab: Lab) -> Checked {
     let name = route.binding.native_name().to_owned();
     for address in [name.as_str(), "", "somewhere else", "../../etc", "reply"] {
         match link.try_sender(Target::Reply(address.into())).await? {
-            Ok(_) => return Err(Stop::Failed(format!("replies leave to `{address}`, which is no return address"))),
+            Ok(_) => {
+                return Err(Stop::Failed(format!(
+                    "replies leave to `{address}`, which is no return address"
+                )));
+            }
             Err(error) => ensure!(
                 error.kind() == ErrorKind::Unauthorized,
                 "a reply to `{address}` is refused, but not as unauthorized: {error:?}"

@@ -97,10 +97,9 @@ impl Owner {
             };
             match lab.within("settling what is lost", settlement).await? {
                 Ok(()) => return Err(Stop::Failed(String::from("a lost delivery was settled"))),
-                Err(error) => ensure!(
-                    error.kind() == ErrorKind::LeaseLost,
-                    "settling a lost delivery says {error:?}"
-                ),
+                Err(error) => {
+                    ensure!(error.kind() == ErrorKind::LeaseLost, "settling a lost delivery says {error:?}")
+                }
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ async fn in_no_log_line(lab: Lab) -> Checked {
         }
     };
     let caught = lab.within("the operations to end", tokio::task::spawn_blocking(catching)).await?;
-    caught.map_err(|e| format!("the thread broke: {e}"))?.map_err(|e| format!("no runtime: {e}"))?;
+    caught?.map_err(|e| format!("no runtime: {e}"))?;
     let lines = log.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Said(lines).hides(&secrets)
 }
@@ -46,7 +46,9 @@ async fn everything(lab: &Lab, said: &mut Said) {
     let url = lab.fixture().url().unwrap_or_default();
     said.debug("the configuration", &Config::url(&url));
     // A URL that is wrong behind its credentials is the one whose error is tempting to print whole.
-    for broken in [format!("{url}?no-such-parameter=1"), format!("{url}:not-a-port"), url.replace("://", ":/")] {
+    for broken in
+        [format!("{url}?no-such-parameter=1"), format!("{url}:not-a-port"), url.replace("://", ":/")]
+    {
         if let Err(error) = Config::url(&broken) {
             said.error("a broken URL", &error);
         }
@@ -106,7 +108,9 @@ async fn refusals(lab: &Lab, said: &mut Said, adapter: &dyn Adapter) {
     if let Ok(Err(error)) = lab.within("open_sender", adapter.open_sender(&route.target(), &sender)).await {
         said.error("open_sender", &error);
     }
-    if let Ok(Err(error)) = lab.within("open_receiver", adapter.open_receiver(&route.source(), &receiver)).await {
+    if let Ok(Err(error)) =
+        lab.within("open_receiver", adapter.open_receiver(&route.source(), &receiver)).await
+    {
         said.error("open_receiver", &error);
     }
 }
@@ -169,7 +173,11 @@ impl Said {
         for text in &self.0 {
             if let Some(secret) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
                 // The report must not show it either.
-                return Err(format!("the password shows: {}", text.replace(secret.as_str(), "(the password)")).into());
+                return Err(format!(
+                    "the password shows: {}",
+                    text.replace(secret.as_str(), "(the password)")
+                )
+                .into());
             }
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! The memory adapter, behind a network that fails on command.
 
-use anybroker::adapter::{Adapter, Binding, BoxFuture, Bytes, Clock, Message, Result, SystemClock, async_trait};
+use anybroker::adapter::{
+    Adapter, Binding, BoxFuture, Bytes, Clock, Message, Result, SystemClock, async_trait,
+};
 use anybroker::conformance::{Faults, Fixture, Hook};
 use anybroker::memory::{Config, MemoryBroker};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +23,11 @@ impl Memory {
     pub(crate) fn new() -> Self {
         let mut config = Config::default();
         config.max_message = 1 << 20;
-        Self { broker: MemoryBroker::with_config(config, clock()), leased: OnceLock::new(), faults: Faults::new() }
+        Self {
+            broker: MemoryBroker::with_config(config, clock()),
+            leased: OnceLock::new(),
+            faults: Faults::new(),
+        }
     }
 }
 

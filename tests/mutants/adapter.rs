@@ -5,13 +5,13 @@ use crate::memory::PASSWORD;
 use crate::receiver::{LateReceiver, MutantReceiver};
 use crate::sender::MutantSender;
 use anybroker::adapter::{
-    Adapter, Address, Binding, Capabilities, Capability, Channel, Declare, Error, ErrorKind, Opened, Receiver,
-    ReceiverOptions, Replies, Requirements, Result, Sender, SenderOptions, Source, Subscription, Target, Text,
-    Topology, async_trait,
+    Adapter, Address, Binding, Capabilities, Capability, Channel, Declare, Error, ErrorKind, Opened,
+    Receiver, ReceiverOptions, Replies, Requirements, Result, Sender, SenderOptions, Source, Subscription,
+    Target, Text, Topology, async_trait,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What all connections of one mutant share.
 #[derive(Default)]
@@ -26,11 +26,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn is_heard(&self, channel: &str) -> bool {
-        self.heard.lock().unwrap().get(channel).is_some_and(|count| *count > 0)
+        lock(&self.heard).get(channel).is_some_and(|count| *count > 0)
     }
 
     pub(crate) fn unheard(&self, channel: &str) {
-        if let Some(count) = self.heard.lock().unwrap().get_mut(channel) {
+        if let Some(count) = lock(&self.heard).get_mut(channel) {
             *count = count.saturating_sub(1);
         }
     }
@@ -131,7 +131,9 @@ impl Mutant {
     /// The error, with the password in it where the fault says so.
     fn told(&self, error: Error) -> Error {
         match self.fault {
-            Fault::PasswordInErrors => Error::new(error.kind(), format!("{error}, by the password {PASSWORD}")),
+            Fault::PasswordInErrors => {
+                Error::new(error.kind(), format!("{error}, by the password {PASSWORD}"))
+            }
             _ => error,
         }
     }
@@ -164,14 +166,18 @@ impl Adapter for Mutant {
         let name = format!("{topology:?}");
         match (self.fault, mode) {
             (Fault::DeclareEmpties, Declare::IfMissing) => self.inner.delete(&topology).await?,
-            (Fault::DeclareOnce, Declare::IfMissing) if !self.shared.declared.lock().unwrap().insert(name) => {
+            (Fault::DeclareOnce, Declare::IfMissing) if !lock(&self.shared.declared).insert(name) => {
                 return Err(Error::new(ErrorKind::Conflict, "it is there"));
             }
-            (Fault::VerifyMakes, Declare::Verify) => return self.inner.declare(&topology, Declare::IfMissing).await,
+            (Fault::VerifyMakes, Declare::Verify) => {
+                return self.inner.declare(&topology, Declare::IfMissing).await;
+            }
             _ => {}
         }
         match self.inner.declare(&topology, mode).await {
-            Err(error) if self.fault == Fault::NeverConflicts && error.kind() == ErrorKind::Conflict => Ok(()),
+            Err(error) if self.fault == Fault::NeverConflicts && error.kind() == ErrorKind::Conflict => {
+                Ok(())
+            }
             declared => declared,
         }
     }
@@ -181,7 +187,7 @@ impl Adapter for Mutant {
         let name = format!("{topology:?}");
         match self.fault {
             Fault::DeleteIsNoOp => Ok(()),
-            Fault::DeleteOnce if !self.shared.deleted.lock().unwrap().insert(name) => {
+            Fault::DeleteOnce if !lock(&self.shared.deleted).insert(name) => {
                 Err(Error::new(ErrorKind::NotFound, "it is not there"))
             }
             _ => self.inner.delete(&topology).await,
@@ -197,7 +203,7 @@ impl Adapter for Mutant {
                 self.make(Topology::Channel(Arc::clone(binding))).await?;
             }
             (Target::Reply(_), Fault::MixesReplies) => {
-                let latest = self.shared.latest_address.lock().unwrap().clone();
+                let latest = lock(&self.shared.latest_address).clone();
                 target = latest.map_or(target, Target::Reply);
             }
             _ => {}
@@ -205,7 +211,7 @@ impl Adapter for Mutant {
         let opened = match (self.inner.open_sender(&target, options).await, self.fault, &target) {
             (Err(_), Fault::HangsOnGoneAddress, Target::Reply(_)) => std::future::pending().await,
             (Err(_), Fault::AnswersAnybody, Target::Reply(_)) => {
-                let Some(address) = self.shared.latest_address.lock().unwrap().clone() else {
+                let Some(address) = lock(&self.shared.latest_address).clone() else {
                     // Nobody has an address yet: the reply goes nowhere.
                     return Ok(Opened::new(Box::new(Nowhere), self.inner.capabilities()));
                 };
@@ -224,7 +230,11 @@ impl Adapter for Mutant {
         Ok(Opened::new(Box::new(sender), capabilities))
     }
 
-    async fn open_receiver(&self, from: &Source, options: &ReceiverOptions) -> Result<Opened<Arc<dyn Receiver>>> {
+    async fn open_receiver(
+        &self,
+        from: &Source,
+        options: &ReceiverOptions,
+    ) -> Result<Opened<Arc<dyn Receiver>>> {
         let source = self.source(from).await?;
         let (channel, target, vanishes) = match &source {
             Source::Channel(binding) => {
@@ -251,7 +261,7 @@ impl Adapter for Mutant {
             }
             _ => self.inner.open_receiver(&source, &options).await.map_err(|error| self.told(error))?,
         };
-        *self.shared.heard.lock().unwrap().entry(channel.clone()).or_insert(0) += 1;
+        *lock(&self.shared.heard).entry(channel.clone()).or_insert(0) += 1;
         if self.fault == Fault::Unordered {
             opened.capabilities = opened.capabilities.native(&[Capability::OrderPerKey]);
         }
@@ -261,7 +271,7 @@ impl Adapter for Mutant {
 
     async fn open_replies(&self, options: &ReceiverOptions) -> Result<Replies> {
         let replies = self.inner.open_replies(options).await?;
-        *self.shared.latest_address.lock().unwrap() = Some(replies.address.clone());
+        *lock(&self.shared.latest_address) = Some(replies.address.clone());
         let receiver = self.receiver(replies.receiver, String::new(), None, None);
         Ok(Replies::new(replies.address, Arc::new(receiver)))
     }
@@ -327,4 +337,8 @@ impl Sender for Nowhere {
     async fn close(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

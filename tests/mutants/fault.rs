@@ -233,7 +233,9 @@ impl Alteration {
                 let text = |payload: &Bytes| String::from_utf8_lossy(payload).into_owned().into();
                 message.set_payload(message.payload().map(text));
             }
-            Self::CutsPayloads => message.set_payload(message.payload().map(|p| p.slice(..p.len().min(1000)))),
+            Self::CutsPayloads => {
+                message.set_payload(message.payload().map(|p| p.slice(..p.len().min(1000))))
+            }
             Self::EmptyIsAbsent => message.set_payload(message.payload().filter(|p| !p.is_empty()).cloned()),
             Self::AbsentIsEmpty => message.set_payload(Some(message.payload().cloned().unwrap_or_default())),
             Self::TrimsHeaders => {
@@ -252,7 +254,9 @@ impl Alteration {
                     message.headers_mut().set(name, value);
                 }
             }
-            Self::EmptyForAbsentHeaders => headers(message, |name, value| (name, Some(value.unwrap_or_default()))),
+            Self::EmptyForAbsentHeaders => {
+                headers(message, |name, value| (name, Some(value.unwrap_or_default())))
+            }
             Self::StripsLineBreaks => headers(message, |name, value| {
                 let strip = |b: &u8| !matches!(b, b'\r' | b'\n');
                 (name, value.map(|v| v.iter().copied().filter(strip).collect()))

@@ -24,7 +24,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of the time is spent waiting for what a mutant has lost.
     arguments.test_threads.get_or_insert(32);
-    let pairs = checks().iter().flat_map(|check| table::faults(check.name).iter().map(move |fault| (check, *fault)));
+    let pairs =
+        checks().iter().flat_map(|check| table::faults(check.name).iter().map(move |fault| (check, *fault)));
     let mut trials: Vec<Trial> = pairs
         .map(|(check, fault)| Trial::test(format!("{} × {fault:?}", check.name), move || kill(check, fault)))
         .collect();
@@ -35,11 +36,7 @@ fn main() -> ExitCode {
 /// The check has to fail on the mutant.
 fn kill(check: &'static Check, fault: Fault) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let fixture = Mutated {
-        memory: Memory::new(),
-        fault,
-        shared: Arc::default(),
-    };
+    let fixture = Mutated { memory: Memory::new(), fault, shared: Arc::default() };
     let verdict = runtime.block_on(run(check, Arc::new(fixture)));
     // A mutant may leave a thread waiting for ever: that is one of the faults.
     runtime.shutdown_background();
@@ -51,14 +48,18 @@ fn kill(check: &'static Check, fault: Fault) -> Result<(), Failed> {
 
 /// Every check has a fault that kills, and every fault has a check that is killed.
 fn complete() -> Result<(), Failed> {
-    let harmless: Vec<_> = checks().iter().map(|check| check.name).filter(|name| table::faults(name).is_empty()).collect();
-    let unknown: Vec<_> = table::names().filter(|name| checks().iter().all(|check| check.name != *name)).collect();
+    let harmless: Vec<_> =
+        checks().iter().map(|check| check.name).filter(|name| table::faults(name).is_empty()).collect();
+    let unknown: Vec<_> =
+        table::names().filter(|name| checks().iter().all(|check| check.name != *name)).collect();
     let unseen: Vec<_> = Fault::all()
         .filter(|fault| checks().iter().all(|check| !table::faults(check.name).contains(fault)))
         .collect();
     match harmless.is_empty() && unknown.is_empty() && unseen.is_empty() {
         true => Ok(()),
-        false => Err(format!("no mutant: {harmless:?}; no such check: {unknown:?}; no check: {unseen:?}").into()),
+        false => {
+            Err(format!("no mutant: {harmless:?}; no such check: {unknown:?}; no check: {unseen:?}").into())
+        }
     }
 }
 

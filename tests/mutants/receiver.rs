@@ -1,11 +1,11 @@
 //! The broken receiving side.
 
-use crate::adapter::Shared;
+use crate::adapter::{Shared, lock};
 use crate::fault::Fault;
 use anybroker::adapter::{
     Adapter, Clock, Declare, Error, ErrorKind, Events, Extend, Message, Outcome, Receive, Received, Receiver,
-    ReceiverOptions, Result, Room, Scope, SenderOptions, Settle, Source, SystemClock, Target, Token, Topology,
-    async_trait,
+    ReceiverOptions, Result, Room, Scope, SenderOptions, Settle, Source, SystemClock, Target, Token,
+    Topology, async_trait,
 };
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -36,10 +36,12 @@ impl MutantReceiver {
 
     async fn settle_one(&self, token: &Token, outcome: Outcome) -> Result<()> {
         if matches!(outcome, Outcome::Held { .. }) {
-            self.held.lock().unwrap().insert(token.clone());
+            lock(&self.held).insert(token.clone());
         }
         let outcome = match (self.fault, outcome) {
-            (Fault::AcksOnReceipt, _) | (Fault::AckIsNoOp, Outcome::Ack) | (Fault::ReleaseCounts, Outcome::Release) => {
+            (Fault::AcksOnReceipt, _)
+            | (Fault::AckIsNoOp, Outcome::Ack)
+            | (Fault::ReleaseCounts, Outcome::Release) => {
                 return Ok(());
             }
             (Fault::AckIsCumulative, Outcome::Ack) => return self.settle_up_to(token).await,
@@ -47,14 +49,14 @@ impl MutantReceiver {
             (Fault::RetryAcks, Outcome::Retry { .. }) => Outcome::Ack,
             (Fault::RetryAtOnce, Outcome::Retry { .. }) => Outcome::Retry { after: Duration::ZERO },
             (Fault::HeldComesAgain, Outcome::Held { .. }) => Outcome::Retry { after: Duration::ZERO },
-            (Fault::HeldForgetsToken, Outcome::Ack) if self.held.lock().unwrap().contains(token) => {
+            (Fault::HeldForgetsToken, Outcome::Ack) if lock(&self.held).contains(token) => {
                 return Err(Error::new(ErrorKind::LeaseLost, "the token is not known"));
             }
             (_, outcome) => outcome,
         };
         let result = self.forward(token, outcome).await;
         if !matches!(outcome, Outcome::Held { .. }) {
-            self.outstanding.lock().unwrap().retain(|(other, _)| other != token);
+            lock(&self.outstanding).retain(|(other, _)| other != token);
         }
         match (self.fault, result) {
             (Fault::SettlesAlways, _) => Ok(()),
@@ -65,7 +67,7 @@ impl MutantReceiver {
 
     async fn settle_up_to(&self, token: &Token) -> Result<()> {
         let settled: Vec<Token> = {
-            let mut outstanding = self.outstanding.lock().unwrap();
+            let mut outstanding = lock(&self.outstanding);
             let Some(at) = outstanding.iter().position(|(other, _)| other == token) else { return Ok(()) };
             outstanding.drain(..=at).map(|(token, _)| token).collect()
         };
@@ -78,7 +80,7 @@ impl MutantReceiver {
     /// Sends the message again, behind all others, and acknowledges the one that was.
     async fn requeue(&self, token: &Token) -> Result<()> {
         let message = {
-            let mut outstanding = self.outstanding.lock().unwrap();
+            let mut outstanding = lock(&self.outstanding);
             let at = outstanding.iter().position(|(other, _)| other == token);
             at.and_then(|at| outstanding.remove(at).1)
         };
@@ -92,7 +94,7 @@ impl MutantReceiver {
     }
 
     fn tokens(&self) -> Vec<Token> {
-        self.outstanding.lock().unwrap().iter().map(|(token, _)| token.clone()).collect()
+        lock(&self.outstanding).iter().map(|(token, _)| token.clone()).collect()
     }
 }
 
@@ -129,7 +131,7 @@ impl Receiver for MutantReceiver {
                 (Fault::Hoards, _) if into.len() >= room.messages => continue,
                 _ => {}
             }
-            self.outstanding.lock().unwrap().push((token, received.content.as_ref().ok().cloned()));
+            lock(&self.outstanding).push((token, received.content.as_ref().ok().cloned()));
             into.push(received);
         }
         if into.is_empty() && ended == Receive::More {
@@ -183,7 +185,7 @@ impl Receiver for MutantReceiver {
                 }
             }
             Fault::LeaksReceivers => {
-                self.shared.leaked.lock().unwrap().push(Arc::clone(&self.inner));
+                lock(&self.shared.leaked).push(Arc::clone(&self.inner));
                 return Ok(());
             }
             _ => {}

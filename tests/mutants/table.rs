@@ -15,13 +15,23 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 const TABLE: &[(&str, &[Fault])] = &[
-    ("fidelity/payload-bytes", &[Alters(ReadsPayloadsAsText), Alters(CutsPayloads), Alters(EmptyIsAbsent), DuplicatesOne]),
+    (
+        "fidelity/payload-bytes",
+        &[Alters(ReadsPayloadsAsText), Alters(CutsPayloads), Alters(EmptyIsAbsent), DuplicatesOne],
+    ),
     ("fidelity/payload-at-the-limit", &[Alters(CutsPayloads)]),
     (
         "fidelity/every-field",
         &[
-            Alters(ForgetsId), Alters(ForgetsTime), Alters(ForgetsKind), Alters(ForgetsType), Alters(ForgetsKey),
-            Alters(ForgetsCorrelationId), Alters(ForgetsReplyTo), Alters(ForgetsContentType), Alters(ForgetsExpiry),
+            Alters(ForgetsId),
+            Alters(ForgetsTime),
+            Alters(ForgetsKind),
+            Alters(ForgetsType),
+            Alters(ForgetsKey),
+            Alters(ForgetsCorrelationId),
+            Alters(ForgetsReplyTo),
+            Alters(ForgetsContentType),
+            Alters(ForgetsExpiry),
             Alters(ForgetsHeaders),
         ],
     ),
@@ -112,7 +122,10 @@ const TABLE: &[(&str, &[Fault])] = &[
     ("settlement/retry-waits", &[RetryAtOnce, RetryAcks]),
     ("settlement/dropped-delivery-returns", &[RetryAcks, AcksOnReceipt]),
     ("settlement/consumer-closed-is-an-error", &[AcksOnReceipt, CloseAcks]),
-    ("settlement/reject-dead-letters-once", &[Alters(ForgetsHeaders), Alters(ForgetsCorrelationId), AckIsNoOp]),
+    (
+        "settlement/reject-dead-letters-once",
+        &[Alters(ForgetsHeaders), Alters(ForgetsCorrelationId), AckIsNoOp],
+    ),
     ("settlement/last-attempt-dead-letters", &[AttemptsStuck, RetryAcks]),
     ("settlement/dead-letters-of-a-subscription", &[OneSubscription, Alters(ForgetsHeaders)]),
     ("settlement/lost-lease-is-an-error", &[SettlesAlways]),
@@ -130,7 +143,7 @@ const TABLE: &[(&str, &[Fault])] = &[
     ("lifecycle/close-flushes", &[AckIsNoOp, CloseAcks]),
     ("lifecycle/use-after-broker-close", &[CloseHangs]),
     ("lifecycle/never-declared-is-not-found", &[OpensMissing]),
-    ("scopes/revoked-while-handlers-run", &[CloseAcks, AckIsNoOp, SwapsTwoOfAKey]),
+    ("scopes/revoked-while-handlers-run", &[AcksOnReceipt, AckIsNoOp, SwapsTwoOfAKey]),
     ("scopes/lost-while-held", &[CloseAcks, SwapsTwoOfAKey]),
     ("scopes/revocation-that-runs-out", &[CloseAcks, SwapsTwoOfAKey]),
     ("failure/traffic-through-a-cut", &[HangsWhenDead, AcksOnReceipt, LosesOne]),

@@ -2,8 +2,8 @@ use super::receiver::FaultyReceiver;
 use super::sender::FaultySender;
 use super::{Connected, Faults, disconnected};
 use crate::adapter::{
-    Adapter, Capabilities, Clock, Declare, Error, ErrorKind, Opened, Receiver, ReceiverOptions, Replies, Result,
-    Sender, SenderOptions, Source, Target, Topology, async_trait,
+    Adapter, Capabilities, Clock, Declare, Error, ErrorKind, Opened, Receiver, ReceiverOptions, Replies,
+    Result, Sender, SenderOptions, Source, Target, Topology, async_trait,
 };
 use std::any::Any;
 use std::sync::Arc;

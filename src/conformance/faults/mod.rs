@@ -172,11 +172,7 @@ struct Connected {
 
 impl Connected {
     fn new(faults: &Faults, line: u64) -> Self {
-        Self {
-            faults: faults.clone(),
-            line,
-            cuts: faults.0.borrow().cuts,
-        }
+        Self { faults: faults.clone(), line, cuts: faults.0.borrow().cuts }
     }
 
     fn is_dead(&self, state: &State) -> bool {
@@ -198,7 +194,7 @@ impl Connected {
         !self.is_dead_now()
     }
 
-    async fn wait(&self, holds: impl Fn(&State) -> bool) {
+    async fn wait(&self, holds: impl Fn(&State) -> bool + Send) {
         // The sender of the state is in `self`, so waiting cannot fail.
         let _ = self.faults.0.subscribe().wait_for(|state| holds(state)).await;
     }

@@ -1,7 +1,7 @@
 use super::{Connected, State, disconnected};
 use crate::adapter::{
-    Clock, Error, ErrorKind, Event, Events, Extend, Receive, Received, Receiver, ReceiverOptions, Result, Room,
-    Scope, Settle, async_trait,
+    Clock, Error, ErrorKind, Event, Events, Extend, Receive, Received, Receiver, ReceiverOptions, Result,
+    Room, Scope, Settle, async_trait,
 };
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,10 +58,8 @@ impl FaultyReceiver {
     fn translate(&self, received: Received) -> Received {
         self.mine.scopes().insert(received.scope.number());
         let Ok(message) = &received.content else { return received };
-        let garbled = message
-            .id()
-            .as_ref()
-            .is_some_and(|id| self.connected.faults.0.borrow().garbled.contains(id));
+        let garbled =
+            message.id().as_ref().is_some_and(|id| self.connected.faults.0.borrow().garbled.contains(id));
         if !garbled {
             return received;
         }
@@ -178,7 +176,7 @@ impl Mine {
         let _ = self.is_stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
-    async fn reaches(&self, wanted: impl Fn(Phase) -> bool) -> Phase {
+    async fn reaches(&self, wanted: impl Fn(Phase) -> bool + Send) -> Phase {
         let mut phase = self.phase.subscribe();
         phase.wait_for(|phase| wanted(*phase)).await.map_or(Phase::Gone, |phase| *phase)
     }

@@ -1,7 +1,5 @@
 use super::{Connected, disconnected};
-use crate::adapter::{
-    Confirm, Error, ErrorKind, Message, Receipt, Result, SendOutcome, Sender, async_trait,
-};
+use crate::adapter::{Confirm, Error, ErrorKind, Message, Receipt, Result, SendOutcome, Sender, async_trait};
 use tokio::task::JoinHandle;
 
 pub(super) struct FaultySender {
@@ -19,10 +17,7 @@ enum Fate {
 
 impl FaultySender {
     pub(super) fn new(inner: Box<dyn Sender>, connected: Connected) -> Self {
-        Self {
-            inner: Some(inner),
-            connected,
-        }
+        Self { inner: Some(inner), connected }
     }
 
     /// Decides over each message, and whether the answers come back.

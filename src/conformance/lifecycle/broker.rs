@@ -68,7 +68,11 @@ pub(super) async fn close_flushes(lab: Lab) -> Checked {
     }
     let closed = lab.within("the broker's close", broker.close()).await??;
     // The one sent last may have come back as a delivery already.
-    ensure!(matches!(closed.given_back, 3 | 4), "3 were unsettled at close, {} were given back", closed.given_back);
+    ensure!(
+        matches!(closed.given_back, 3 | 4),
+        "3 were unsettled at close, {} were given back",
+        closed.given_back
+    );
     ensure!(closed.unsent == 0, "{} sends were left behind", closed.unsent);
     drop(held);
     let left = ["p-1", "p-2", "p-3", "last"].map(String::from);

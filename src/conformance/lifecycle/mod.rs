@@ -2,10 +2,10 @@
 
 mod broker;
 
+use super::bare::BareLink;
 use super::check::{Check, Checked, Stop, check, ensure};
 use super::fixture::differing_in_bound;
 use super::lab::{Lab, Route, messages, numbered};
-use super::bare::BareLink;
 use super::publish_subscribe::arrives;
 use super::settlement::{lasting, left_is};
 use crate::adapter::{Capability, Declare, ErrorKind, Result, SendOutcome, Topology};
@@ -224,8 +224,7 @@ async fn a_thousand_opens(lab: Lab) -> Checked {
     open_and_close(&link, &route, 20).await?;
     let before = alive();
     let opening = open_and_close(&link, &route, TIMES);
-    lab.within_time(lab.timing().patience * 6, "a thousand opens and closes", opening)
-        .await??;
+    lab.within_time(lab.timing().patience * 6, "a thousand opens and closes", opening).await??;
     lab.until("the tasks of closed handles to end", || alive() <= before + 20).await.map_err(|_| {
         Stop::Failed(format!("{} tasks before {TIMES} opens and closes, {} after", before, alive()))
     })?;

@@ -30,7 +30,11 @@ pub(super) async fn one_of_a_key_at_a_time(lab: Lab) -> Checked {
                 handlers.spawn(async move {
                     let key = delivery.message().key().cloned().unwrap_or_else(|| "".into());
                     let alone = lock(&running).insert(key.clone());
-                    ensure!(alone, "two messages of key {key:?} were out at once, {:?} the second", delivery.message().id());
+                    ensure!(
+                        alone,
+                        "two messages of key {key:?} were out at once, {:?} the second",
+                        delivery.message().id()
+                    );
                     history.arrived(HERE, &format!("c{n}"), delivery.message(), None);
                     lab.pause(work).await;
                     lock(&running).remove(&key);
@@ -67,7 +71,7 @@ pub(super) async fn consumer_joins(lab: Lab) -> Checked {
     let ended = tokio::join!(first, second, third);
     kept(&history)?;
     for ended in [ended.0, ended.1, ended.2] {
-        ended.map_err(broke)??;
+        ended??;
     }
     Ok(())
 }
@@ -97,7 +101,7 @@ pub(super) async fn consumer_leaves(lab: Lab) -> Checked {
     sending.end(&lab).await?;
     let ended = staying.await;
     kept(&history)?;
-    ended.map_err(broke)??;
+    ended??;
     lab.close(&leaver).await
 }
 
@@ -124,7 +128,7 @@ pub(super) async fn consumer_dropped_unsettled(lab: Lab) -> Checked {
     sending.end(&lab).await?;
     let ended = reader(&lab, &route, &history, "last").await?.await;
     kept(&history)?;
-    ended.map_err(broke)?
+    ended?
 }
 
 pub(super) async fn across_retry(lab: Lab) -> Checked {
@@ -160,10 +164,6 @@ pub(super) async fn across_retry(lab: Lab) -> Checked {
     lab.close(&broker).await
 }
 
-fn broke(error: tokio::task::JoinError) -> Stop {
-    Stop::Failed(format!("a task of the check broke: {error}"))
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -181,7 +181,12 @@ async fn within_5_ms(lab: &Lab, consumer: &mut Consumer) -> Checked<Option<Deliv
 }
 
 /// A consumer over a connection of its own that handles one message after another, until the history is complete.
-async fn reader(lab: &Lab, route: &Route, history: &History, name: &'static str) -> Checked<JoinHandle<Checked>> {
+async fn reader(
+    lab: &Lab,
+    route: &Route,
+    history: &History,
+    name: &'static str,
+) -> Checked<JoinHandle<Checked>> {
     let broker = lab.broker().await?;
     let mut consumer = lab.consumer_of(&broker, route.from(), PREFETCH).await?;
     let (lab, history) = (lab.clone(), history.clone());
@@ -219,6 +224,6 @@ impl Sending {
     }
 
     async fn end(self, lab: &Lab) -> Checked {
-        lab.within("the producer to end", self.0).await?.map_err(broke)?
+        lab.within("the producer to end", self.0).await??
     }
 }

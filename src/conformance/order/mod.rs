@@ -4,12 +4,12 @@ mod consumers;
 mod sends;
 
 use super::History;
+use super::bare::BareReceiver;
 use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages, numbered};
-use super::bare::BareReceiver;
 use super::settlement::lasting_with;
-use std::time::Duration;
 use crate::adapter::{Capability, Outcome};
+use std::time::Duration;
 
 const NEEDS: &[Capability] = &[Capability::OrderPerKey];
 const KEYS: &[&str] = &["a", "b", "c", "d", "e", "f", "g"];
@@ -49,7 +49,10 @@ async fn competing(lab: &Lab, consumers: u64) -> Checked {
     for n in 0..consumers {
         let link = lab.connect().await?;
         let mut inlet = link.receiver_of(route.source(), 8).await?;
-        ensure!(inlet.capabilities.has(Capability::OrderPerKey), "the channel was declared in order and opens without");
+        ensure!(
+            inlet.capabilities.has(Capability::OrderPerKey),
+            "the channel was declared in order and opens without"
+        );
         // They are not equally fast: a key that two of them have at once gets out of order.
         inlet.work = Duration::from_millis(n);
         let history = history.clone();

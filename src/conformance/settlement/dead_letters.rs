@@ -81,7 +81,8 @@ pub(super) async fn last_attempt_dead_letters(lab: Lab) -> Checked {
 pub(super) async fn of_a_subscription(lab: Lab) -> Checked {
     let broker = lab.broker().await?;
     let channel = lab.publish_subscribe().dead_letter_after(5);
-    let [kitchen, billing] = ["kitchen", "billing"].map(|name| Route::subscription(channel.subscription(name)));
+    let [kitchen, billing] =
+        ["kitchen", "billing"].map(|name| Route::subscription(channel.subscription(name)));
     let mut in_kitchen = lab.consumer(&broker, kitchen.from()).await?;
     let mut in_billing = lab.consumer(&broker, billing.from()).await?;
     let producer = lab.producer(&broker, &kitchen).await?;

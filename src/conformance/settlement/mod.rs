@@ -28,7 +28,8 @@ pub(super) const CHECKS: &[Check] = &[
     check!("settlement/dropped-delivery-returns", retries::dropped_delivery_returns),
     check!("settlement/consumer-closed-is-an-error", retries::consumer_closed_is_an_error),
     check!("settlement/reject-dead-letters-once", dead_letters::reject_dead_letters_once).needs(DEAD_LETTER),
-    check!("settlement/last-attempt-dead-letters", dead_letters::last_attempt_dead_letters).needs(DEAD_LETTER),
+    check!("settlement/last-attempt-dead-letters", dead_letters::last_attempt_dead_letters)
+        .needs(DEAD_LETTER),
     check!("settlement/dead-letters-of-a-subscription", dead_letters::of_a_subscription).needs(&[
         Capability::DeadLetter,
         Capability::PublishSubscribe,
@@ -96,7 +97,9 @@ async fn unsettled_returns_after_disconnect(lab: Lab) -> Checked {
     link.close().await?;
     match inlet.try_next().await? {
         None | Some(Err(_)) => {}
-        Some(Ok(received)) => ensure!(false, "the connection is closed, and there came {:?}", received.content),
+        Some(Ok(received)) => {
+            ensure!(false, "the connection is closed, and there came {:?}", received.content)
+        }
     }
     left_is(&lab, &route, &kept).await.map(drop)
 }
@@ -175,15 +178,8 @@ async fn broker_retry_waits(lab: Lab) -> Checked {
     let waited = clock.now() - retried;
     ensure!(id(&again) == id(&delivery), "{} came in place of {}", id(&again), id(&delivery));
     // Brokers count whole milliseconds.
-    ensure!(
-        waited + Duration::from_millis(1) >= after,
-        "came again after {waited:?}, asked for {after:?}"
-    );
-    ensure!(
-        matches!(again.attempt, None | Some(2)),
-        "the second attempt came as {:?}",
-        again.attempt
-    );
+    ensure!(waited + Duration::from_millis(1) >= after, "came again after {waited:?}, asked for {after:?}");
+    ensure!(matches!(again.attempt, None | Some(2)), "the second attempt came as {:?}", again.attempt);
     inlet.ack(&again).await?;
     inlet.silent("the retried one was acknowledged").await?;
     inlet.close().await?;
@@ -216,10 +212,7 @@ async fn after_close_is_an_error(lab: Lab) -> Checked {
         match inlet.try_settle(&delivery.token, Outcome::Ack).await? {
             Ok(()) => ensure!(false, "{} was settled after close", id(delivery)),
             Err(error) => ensure!(
-                matches!(
-                    error.kind(),
-                    ErrorKind::Closed | ErrorKind::Disconnected | ErrorKind::LeaseLost
-                ),
+                matches!(error.kind(), ErrorKind::Closed | ErrorKind::Disconnected | ErrorKind::LeaseLost),
                 "settling after close says {error:?}"
             ),
         }
