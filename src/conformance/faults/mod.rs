@@ -194,7 +194,7 @@ impl Connected {
         !self.is_dead_now()
     }
 
-    async fn wait(&self, holds: impl Fn(&State) -> bool + Send) {
+    async fn wait(&self, holds: impl Fn(&State) -> bool + Send + Sync) {
         // The sender of the state is in `self`, so waiting cannot fail.
         let _ = self.faults.0.subscribe().wait_for(|state| holds(state)).await;
     }

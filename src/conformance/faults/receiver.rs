@@ -176,7 +176,7 @@ impl Mine {
         let _ = self.is_stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
-    async fn reaches(&self, wanted: impl Fn(Phase) -> bool + Send) -> Phase {
+    async fn reaches(&self, wanted: impl Fn(Phase) -> bool + Send + Sync) -> Phase {
         let mut phase = self.phase.subscribe();
         phase.wait_for(|phase| wanted(*phase)).await.map_or(Phase::Gone, |phase| *phase)
     }

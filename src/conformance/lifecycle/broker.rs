@@ -67,12 +67,9 @@ pub(super) async fn close_flushes(lab: Lab) -> Checked {
         return Err(error.into());
     }
     let closed = lab.within("the broker's close", broker.close()).await??;
-    // The one sent last may have come back as a delivery already.
-    ensure!(
-        matches!(closed.given_back, 3 | 4),
-        "3 were unsettled at close, {} were given back",
-        closed.given_back
-    );
+    // One was in the application's hands; the others, and the one sent last, as far as they had been fetched.
+    let given_back = closed.given_back;
+    ensure!((1..=4).contains(&given_back), "at least one was held at close, {given_back} were given back");
     ensure!(closed.unsent == 0, "{} sends were left behind", closed.unsent);
     drop(held);
     let left = ["p-1", "p-2", "p-3", "last"].map(String::from);
