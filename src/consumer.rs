@@ -1,7 +1,7 @@
 use crate::adapter::{Capabilities, Channel, DeadLetters, Subscription};
 use crate::broker::Closed;
 use crate::inlet::{ConsumerStatus, Inlet};
-use crate::{Delivery, Result};
+use crate::{Batch, Delivery, Result};
 use futures_core::Stream;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -36,6 +36,18 @@ impl Consumer {
     pub async fn receive(&mut self) -> Result<Option<Delivery>> {
         let parcel = poll_fn(|cx| self.inlet.poll_next(cx)).await;
         Ok(parcel.map(|parcel| Delivery::new(parcel, Arc::clone(&self.inlet))))
+    }
+
+    /// The next deliveries: at least one, as many as are there, and at most `max`; `None` once the consumer is closed.
+    ///
+    /// # Errors
+    /// As [`Consumer::receive`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn receive_batch(&mut self, max: usize) -> Result<Option<Batch>> {
+        let parcels = poll_fn(|cx| self.inlet.poll_batch(max, cx)).await;
+        Ok(parcels.map(|parcels| Batch::new(parcels, Arc::clone(&self.inlet))))
     }
 
     /// Resolves when the broker has everything that was settled before.

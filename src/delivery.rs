@@ -151,6 +151,7 @@ enum Progress {
     Done(Option<Result<()>>),
     Queued(Arc<Inlet>, u64),
     Task(oneshot::Receiver<Result<()>>),
+    All(Vec<Settlement>, Result<()>),
 }
 
 impl Settlement {
@@ -166,6 +167,10 @@ impl Settlement {
         Self(Progress::Task(result))
     }
 
+    pub(crate) const fn all(settlements: Vec<Self>) -> Self {
+        Self(Progress::All(settlements, Ok(())))
+    }
+
     pub(crate) const fn is_failed(&self) -> bool {
         matches!(self.0, Progress::Done(Some(Err(_))))
     }
@@ -177,6 +182,23 @@ impl Future for Settlement {
         match &mut self.0 {
             Progress::Done(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
             Progress::Queued(inlet, seq) => inlet.poll_settled(*seq, cx),
+            Progress::All(settlements, failed) => {
+                settlements.retain_mut(|settlement| match Pin::new(settlement).poll(cx) {
+                    Poll::Pending => true,
+                    Poll::Ready(Ok(())) => false,
+                    Poll::Ready(Err(error)) => {
+                        if failed.is_ok() {
+                            *failed = Err(error);
+                        }
+                        false
+                    }
+                });
+                if settlements.is_empty() {
+                    Poll::Ready(std::mem::replace(failed, Ok(())))
+                } else {
+                    Poll::Pending
+                }
+            }
             Progress::Task(result) => Pin::new(result).poll(cx).map(|result| {
                 result.unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::Closed, "the consumer ended before it was settled"))

@@ -61,6 +61,7 @@
 
 mod adapters;
 mod backoff;
+mod batch;
 mod body;
 mod broker;
 mod builder;
@@ -92,6 +93,7 @@ mod spelling;
 mod status;
 
 pub use adapter::{Channel, Error, ErrorKind, Message, MessageKey, Result};
+pub use batch::Batch;
 pub use body::{Body, Command, IntoMessage};
 pub use broker::{Broker, Closed};
 pub use builder::Builder;

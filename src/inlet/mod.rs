@@ -138,35 +138,74 @@ impl Inlet {
 
     /// The next delivery; `None` once the consumer leaves. Nothing is lost when the caller stops polling.
     pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Box<Parcel>>> {
+        self.poll_ready(cx, |inlet, mut state| {
+            let parcel = state.next()?;
+            inlet.after_hand_out(state);
+            inlet.unexpired(parcel)
+        })
+    }
+
+    /// The next deliveries, as many as are there, at most `max`; `None` once the consumer leaves.
+    pub(crate) fn poll_batch(
+        self: &Arc<Self>,
+        max: usize,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Vec<Box<Parcel>>>> {
+        self.poll_ready(cx, |inlet, mut state| {
+            let batch: Vec<_> = std::iter::from_fn(|| state.next()).take(max.max(1)).collect();
+            inlet.after_hand_out(state);
+            let batch: Vec<_> = batch.into_iter().filter_map(|parcel| inlet.unexpired(parcel)).collect();
+            (!batch.is_empty()).then_some(batch)
+        })
+    }
+
+    /// Waits until there is something and takes it; again when all that was taken had expired.
+    fn poll_ready<T>(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        take: impl Fn(&Arc<Self>, MutexGuard<'_, State>) -> Option<T>,
+    ) -> Poll<Option<T>> {
         loop {
-            let mut state = self.lock();
+            let state = self.lock();
             if state.phase != Phase::Open {
                 return Poll::Ready(None);
             }
-            let Some(parcel) = state.next() else {
-                if self.received_here(state) {
-                    continue;
+            if state.is_ready() {
+                match take(self, state) {
+                    Some(taken) => return Poll::Ready(Some(taken)),
+                    None => continue,
                 }
-                let mut state = self.lock();
-                if state.is_ready() || state.phase != Phase::Open {
-                    continue;
-                }
-                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    state.waker = Some(cx.waker().clone());
-                }
-                return Poll::Pending;
-            };
-            let more = !state.is_ready() && self.wakes_receiver(&mut state);
-            drop(state);
-            if more {
-                self.wake_receiver.notify_one();
             }
-            if parcel.message.expires_at().is_some_and(|at| at <= self.link.clock.wall()) {
-                self.expire(parcel);
+            if self.received_here(state) {
                 continue;
             }
-            return Poll::Ready(Some(parcel));
+            let mut state = self.lock();
+            if state.is_ready() || state.phase != Phase::Open {
+                continue;
+            }
+            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                state.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
         }
+    }
+
+    /// Wakes the receiving task when handing out has made room.
+    fn after_hand_out(&self, mut state: MutexGuard<'_, State>) {
+        let more = !state.is_ready() && self.wakes_receiver(&mut state);
+        drop(state);
+        if more {
+            self.wake_receiver.notify_one();
+        }
+    }
+
+    /// The parcel, unless it has expired.
+    fn unexpired(self: &Arc<Self>, parcel: Box<Parcel>) -> Option<Box<Parcel>> {
+        if parcel.message.expires_at().is_some_and(|at| at <= self.link.clock.wall()) {
+            self.expire(parcel);
+            return None;
+        }
+        Some(parcel)
     }
 
     /// Receives on the caller's task, where the receiver has that way and nobody waits in the other. When there is nothing (or no room) now, the receiving
@@ -199,6 +238,39 @@ impl Inlet {
         self.settle(parcel, Outcome::Ack, |state| state.counts.acked += 1)
     }
 
+    /// All handled: none comes again.
+    pub(crate) fn ack_all(self: &Arc<Self>, parcels: Vec<Box<Parcel>>) -> Settlement {
+        let Some(receiver) = parcels.first().map(|parcel| Arc::clone(&parcel.tie.receiver)) else {
+            return Settlement::done(Ok(()));
+        };
+        let at_once = |parcel: &Parcel| {
+            !parcel.queued && !parcel.is_lost() && Arc::ptr_eq(&parcel.tie.receiver, &receiver)
+        };
+        let mut batch = Vec::new();
+        if parcels.iter().all(|parcel| at_once(parcel)) {
+            batch.extend(parcels.iter().map(|parcel| Settle::new(parcel.token.clone(), Outcome::Ack)));
+        }
+        if batch.is_empty() || !receiver.try_settle(&mut batch) {
+            return Settlement::all(parcels.into_iter().map(|parcel| self.ack(parcel)).collect());
+        }
+        let mut result = Ok(());
+        let mut revoking = false;
+        let mut state = self.lock();
+        for (parcel, settle) in parcels.into_iter().zip(batch) {
+            revoking |= parcel.tie.is_revoking();
+            state.settled(parcel);
+            match settle.result.unwrap_or_else(|| Err(unanswered())) {
+                Ok(()) => state.counts.acked += 1,
+                Err(error) => {
+                    state.count_failed(1);
+                    result = result.and(Err(self.link.explain(error, "settle")));
+                }
+            }
+        }
+        self.after_return(state, revoking);
+        Settlement::done(result)
+    }
+
     /// Failed: it comes again after that time, or goes to the dead-letter channel when its attempts are used up.
     pub(crate) fn retry(self: &Arc<Self>, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let limit = self.link.binding.channel.requirements().dead_letter_after;
@@ -217,8 +289,10 @@ impl Inlet {
         let mut held =
             Settle::new(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt.saturating_add(1) });
         let counted = self.lock().flow().counted;
-        let told =
-            counted && !parcel.queued && !parcel.is_lost() && parcel.tie.receiver.try_settle(&mut held);
+        let told = counted
+            && !parcel.queued
+            && !parcel.is_lost()
+            && parcel.tie.receiver.try_settle(std::slice::from_mut(&mut held));
         let mut state = self.lock();
         let parked = match held.result {
             Some(Err(error)) if told && error.kind() == ErrorKind::LeaseLost => {
@@ -330,7 +404,10 @@ impl Inlet {
         count: impl FnOnce(&mut State),
     ) -> Settlement {
         let mut now = Settle::new(parcel.token.clone(), outcome);
-        if !parcel.queued && !parcel.is_lost() && parcel.tie.receiver.try_settle(&mut now) {
+        if !parcel.queued
+            && !parcel.is_lost()
+            && parcel.tie.receiver.try_settle(std::slice::from_mut(&mut now))
+        {
             let revoking = parcel.tie.is_revoking();
             let result = now.result.unwrap_or_else(|| Err(unanswered()));
             let mut state = self.lock();

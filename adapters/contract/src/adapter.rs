@@ -152,9 +152,10 @@ pub trait Receiver: Send + Sync + 'static {
         None
     }
 
-    /// Settles and answers at once, where that needs no waiting. False: nothing was done, use [`Receiver::settle`]. May run at any time beside it.
-    fn try_settle(&self, settle: &mut Settle) -> bool {
-        let _ = settle;
+    /// Settles each and answers each at once, where that needs no waiting. False: nothing was done, use [`Receiver::settle`]. May run at any time beside
+    /// it.
+    fn try_settle(&self, batch: &mut [Settle]) -> bool {
+        let _ = batch;
         false
     }
 

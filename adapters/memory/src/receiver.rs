@@ -98,8 +98,8 @@ impl Receiver for MemoryReceiver {
         Some(into.len() - before)
     }
 
-    fn try_settle(&self, settle: &mut Settle) -> bool {
-        self.settle_all(std::slice::from_mut(settle));
+    fn try_settle(&self, batch: &mut [Settle]) -> bool {
+        self.settle_all(batch);
         true
     }
 

@@ -38,15 +38,15 @@ fn receiving_and_settling_need_no_waiting() {
     assert_eq!(receiver.try_receive(Room::new(2, 100), &mut into), Some(1));
     assert_eq!(seen(&into), "a:1 b:1 c:1");
     let mut one = Settle::new(into[0].token.clone(), Outcome::Ack);
-    assert!(receiver.try_settle(&mut one));
+    assert!(receiver.try_settle(std::slice::from_mut(&mut one)));
     one.result.take().unwrap().unwrap();
-    assert!(receiver.try_settle(&mut one));
+    assert!(receiver.try_settle(std::slice::from_mut(&mut one)));
     assert_eq!(kind(one.result.take().unwrap()), Some(ErrorKind::LeaseLost));
     now(receiver.stop()).unwrap();
     assert_eq!(receiver.try_receive(common::ROOM, &mut into), Some(0));
     now(receiver.close()).unwrap();
     assert_eq!(receiver.try_receive(common::ROOM, &mut into), Some(0));
-    assert!(receiver.try_settle(&mut one));
+    assert!(receiver.try_settle(std::slice::from_mut(&mut one)));
     assert_eq!(kind(one.result.unwrap()), Some(ErrorKind::Closed));
     assert_eq!(seen(&take(&lab.receiver(&Q))), "b:2 c:2");
 }

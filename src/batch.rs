@@ -1,0 +1,77 @@
+use crate::adapter::Message;
+use crate::inlet::{Inlet, Parcel};
+use crate::{Delivery, Settlement};
+use std::sync::Arc;
+
+/// Several deliveries that came together, to be settled together or one by one.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> anybroker::Result<()> {
+/// # use anybroker::{Broker, Channel, Message};
+/// # static ORDERS: Channel = Channel::point_to_point("orders");
+/// # let broker = Broker::connect("memory://").await?;
+/// # let mut orders = broker.consumer(&ORDERS).await?;
+/// # broker.send(&ORDERS, Message::new("two dishes")).await?;
+/// if let Some(batch) = orders.receive_batch(100).await? {
+///     let bytes: usize = batch.messages().map(|message| message.body().len()).sum();
+///     assert_eq!(bytes, 10);
+///     batch.ack().await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "deliveries that are dropped unsettled come again"]
+pub struct Batch {
+    parcels: Vec<Box<Parcel>>,
+    inlet: Arc<Inlet>,
+}
+
+impl Batch {
+    pub(crate) const fn new(parcels: Vec<Box<Parcel>>, inlet: Arc<Inlet>) -> Self {
+        Self { parcels, inlet }
+    }
+
+    /// How many deliveries there are, at least one.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.parcels.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.parcels.is_empty()
+    }
+
+    /// The messages, in their order.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.parcels.iter().map(|parcel| &parcel.message)
+    }
+
+    /// All handled: none comes again. The settlement fails with the first failure, if any.
+    pub fn ack(mut self) -> Settlement {
+        self.inlet.ack_all(std::mem::take(&mut self.parcels))
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Delivery;
+    type IntoIter = std::vec::IntoIter<Delivery>;
+
+    /// The deliveries, each to be settled by itself.
+    fn into_iter(mut self) -> Self::IntoIter {
+        let parcels = std::mem::take(&mut self.parcels);
+        let deliveries = parcels.into_iter().map(|parcel| Delivery::new(parcel, Arc::clone(&self.inlet)));
+        deliveries.collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        for parcel in self.parcels.drain(..) {
+            self.inlet.dropped(parcel);
+        }
+    }
+}
