@@ -64,6 +64,8 @@ mod codec;
 #[path = "codec_none.rs"]
 mod codec;
 pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod consumer;
 pub mod dead_letter;
 mod delivery;

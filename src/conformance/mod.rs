@@ -1,0 +1,36 @@
+//! The conformance suite: what every adapter has to keep, as experiments against a real broker.
+//!
+//! An adapter joins with one [`Fixture`] and no test code: it runs every one of [`checks`] with [`run`] and reports the [`Verdict`]s. Checks judge
+//! from the full [`History`] of what was accepted and what arrived, never through a reader that deduplicates. Where a promise is the adapter's
+//! they use the bare contract; where it is what users get, a [`crate::Broker`] over the adapter.
+//!
+//! [`Faults`] stands between an adapter and its user and fails on command. The suite uses it for failures that no broker makes on request; a
+//! fixture whose broker cannot be cut off may build its hooks on it.
+
+mod bare;
+mod body;
+mod check;
+mod faults;
+mod fixture;
+mod history;
+mod lab;
+mod portable;
+
+mod capabilities;
+mod failure;
+mod fidelity;
+mod foreign;
+mod lifecycle;
+mod limits;
+mod order;
+mod point_to_point;
+mod publish_subscribe;
+mod request_reply;
+mod scopes;
+mod secrets;
+mod settlement;
+
+pub use check::{Check, Verdict, checks, run};
+pub use faults::Faults;
+pub use fixture::{Fixture, Hook, Timing};
+pub use history::{Arrival, History, Sent};

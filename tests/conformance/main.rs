@@ -1,0 +1,57 @@
+//! Runs the conformance suite over every adapter: `cargo test --features conformance --test conformance`.
+//!
+//! `CONFORMANCE_MATRIX=1` prints the matrix adapter × check as Markdown behind the run, from its verdicts.
+
+mod memory;
+mod report;
+
+use anybroker::conformance::{Check, Fixture, Verdict, checks, run};
+use libtest_mimic::{Arguments, Completion, Trial};
+use report::Report;
+use std::process::ExitCode;
+use std::sync::{Arc, PoisonError, RwLock};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let report = Arc::new(Report::default());
+    let trials = fixtures()
+        .iter()
+        .flat_map(|fixture| {
+            let alone = Arc::new(RwLock::new(()));
+            let report = &report;
+            checks().iter().map(move |check| trial(check, fixture, &alone, report))
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    report.print();
+    conclusion.exit_code()
+}
+
+/// Every adapter of this workspace. A new one adds a line.
+fn fixtures() -> Vec<Arc<dyn Fixture>> {
+    vec![Arc::new(memory::Memory::new())]
+}
+
+fn trial(
+    check: &'static Check,
+    fixture: &Arc<dyn Fixture>,
+    alone: &Arc<RwLock<()>>,
+    report: &Arc<Report>,
+) -> Trial {
+    let (fixture, alone, report) = (Arc::clone(fixture), Arc::clone(alone), Arc::clone(report));
+    Trial::ignorable_test(format!("{}::{}", fixture.name(), check.name), move || {
+        // A check that cuts every connection runs while no other does.
+        let (_alone, _beside) = match check.disturbs() {
+            true => (Some(alone.write().unwrap_or_else(PoisonError::into_inner)), None),
+            false => (None, Some(alone.read().unwrap_or_else(PoisonError::into_inner))),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let verdict = runtime.block_on(run(check, Arc::clone(&fixture)));
+        report.note(fixture.name(), check.name, verdict.clone());
+        match verdict {
+            Verdict::Failed(seen) if !check.advisory => Err(seen.into()),
+            Verdict::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+            _ => Ok(Completion::Completed),
+        }
+    })
+}
