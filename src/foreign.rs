@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 pub(crate) struct Foreign(BTreeMap<Field, String>);
 
 impl Foreign {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Adds the foreign headers for the fields that are set.
     pub(crate) fn outgoing(&self, message: &mut Message) {
         for (field, name) in &self.0 {

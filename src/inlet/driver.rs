@@ -231,8 +231,8 @@ impl Inlet {
         if batch.is_empty() {
             return;
         }
-        for received in batch.iter_mut() {
-            if let Ok(message) = &mut received.content {
+        if !self.settings.foreign.is_empty() {
+            for message in batch.iter_mut().filter_map(|received| received.content.as_mut().ok()) {
                 self.settings.foreign.incoming(message);
             }
         }

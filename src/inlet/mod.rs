@@ -152,9 +152,11 @@ impl Inlet {
         cx: &Context<'_>,
     ) -> Poll<Option<Vec<Box<Parcel>>>> {
         self.poll_ready(cx, |inlet, mut state| {
-            let batch: Vec<_> = std::iter::from_fn(|| state.next()).take(max.max(1)).collect();
+            let mut batch = state.next_batch(max);
             inlet.after_hand_out(state);
-            let batch: Vec<_> = batch.into_iter().filter_map(|parcel| inlet.unexpired(parcel)).collect();
+            if batch.iter().any(|parcel| parcel.message.expires_at().is_some()) {
+                batch = batch.into_iter().filter_map(|parcel| inlet.unexpired(parcel)).collect();
+            }
             (!batch.is_empty()).then_some(batch)
         })
     }

@@ -28,23 +28,43 @@ struct Rare {
 }
 
 impl Parcel {
-    pub(super) fn new(mut received: Received, tie: Arc<Tie>, order: u64) -> Self {
-        let extensions = received.take_extensions();
-        let (message, undecodable) = match received.content {
-            Ok(message) => (message, None),
-            Err(undecodable) => (Message::new(undecodable.raw), Some(undecodable.error)),
-        };
-        let rare = (extensions.is_some() || undecodable.is_some())
-            .then(|| Box::new(Rare { undecodable, extensions: extensions.unwrap_or_default() }));
-        Self {
-            size: message.size(),
-            message,
-            token: received.token,
-            attempt: received.attempt.unwrap_or(1),
-            tie,
-            order,
+    /// An empty parcel, to be filled.
+    pub(super) fn empty(tie: &Arc<Tie>) -> Box<Self> {
+        Box::new(Self {
+            message: Message::default(),
+            token: Token::number(0),
+            attempt: 1,
+            tie: Arc::clone(tie),
+            order: 0,
+            size: 0,
             queued: false,
-            rare,
+            rare: None,
+        })
+    }
+
+    /// Fills an empty parcel in place.
+    pub(super) fn fill(&mut self, mut received: Received, tie: &Arc<Tie>, order: u64) {
+        let extensions = received.take_extensions();
+        let undecodable = match received.content {
+            Ok(message) => {
+                self.message = message;
+                None
+            }
+            Err(undecodable) => {
+                self.message = Message::new(undecodable.raw);
+                Some(undecodable.error)
+            }
+        };
+        if extensions.is_some() || undecodable.is_some() {
+            self.rare = Some(Box::new(Rare { undecodable, extensions: extensions.unwrap_or_default() }));
+        }
+        self.size = self.message.size();
+        self.token = received.token;
+        self.attempt = received.attempt.unwrap_or(1);
+        self.order = order;
+        self.queued = false;
+        if !Arc::ptr_eq(&self.tie, tie) {
+            self.tie = Arc::clone(tie);
         }
     }
 

@@ -1,7 +1,7 @@
 use super::lanes::Lanes;
 use super::parcel::{Leased, Parcel, Tie, lease_lost};
 use super::{ConsumerStatus, Flow};
-use crate::adapter::{Extend, Outcome, Received, Receiver, Room, Scope, Settle, Token};
+use crate::adapter::{Extend, Lease, Outcome, Received, Receiver, Room, Scope, Settle, Token};
 use crate::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -130,32 +130,19 @@ impl State {
             batch.clear();
             return bury;
         }
+        let mut last: Option<Arc<Tie>> = None;
         for received in batch.drain(..) {
             let order = self.arrivals;
             self.arrivals += 1;
-            let tie = match received.lease() {
-                None => self.tie(received.scope, receiver),
-                Some(lease) => {
-                    let tie = Tie::new(received.scope, receiver);
-                    // Half of what is left: a lost extension can be tried once more.
-                    let due = match lease.extendable {
-                        Some(extension) => lease.expires - extension / 2,
-                        None => lease.expires,
-                    };
-                    let token = received.token.clone();
-                    self.leases.insert(order, Leased { token, tie: Arc::clone(&tie), lease, due });
-                    self.due.insert((due, order));
-                    tie
-                }
+            let tie = match (received.lease(), last) {
+                (Some(lease), _) => self.leased(&received, lease, receiver, order),
+                (None, Some(tie)) if tie.scope == received.scope => tie,
+                (None, _) => self.tie(received.scope, receiver),
             };
-            let parcel = Parcel::new(received, tie, order);
-            let parcel = match self.spare.pop() {
-                Some(mut spare) => {
-                    *spare = parcel;
-                    spare
-                }
-                None => Box::new(parcel),
-            };
+            let mut parcel = self.spare.pop().unwrap_or_else(|| Parcel::empty(&tie));
+            parcel.fill(received, &tie, order);
+            // A leased delivery is alone in its tie; others mostly come in runs of one scope.
+            last = self.leases.is_empty().then_some(tie);
             parcel.tie.add(parcel.size);
             self.unsettled += 1;
             self.bytes += parcel.size;
@@ -171,6 +158,24 @@ impl State {
             self.give_back();
         }
         bury
+    }
+
+    /// A tie for one leased delivery, whose lease is extended from now on.
+    fn leased(
+        &mut self,
+        received: &Received,
+        lease: Lease,
+        receiver: &Arc<dyn Receiver>,
+        order: u64,
+    ) -> Arc<Tie> {
+        let tie = Tie::new(received.scope, receiver);
+        // Half of what is left: a lost extension can be tried once more.
+        let half = lease.extendable.and_then(|extension| lease.expires.checked_sub(extension / 2));
+        let due = half.unwrap_or(lease.expires);
+        let token = received.token.clone();
+        self.leases.insert(order, Leased { token, tie: Arc::clone(&tie), lease, due });
+        self.due.insert((due, order));
+        tie
     }
 
     fn tie(&mut self, scope: Scope, receiver: &Arc<dyn Receiver>) -> Arc<Tie> {
@@ -192,6 +197,14 @@ impl State {
         let parcel = self.ready.pop_front()?;
         self.begin(&parcel);
         Some(parcel)
+    }
+
+    /// The next for the application, at most so many, now in its hands.
+    pub(super) fn next_batch(&mut self, max: usize) -> Vec<Box<Parcel>> {
+        let count = self.ready.len().min(max.max(1));
+        let batch: Vec<_> = self.ready.drain(..count).collect();
+        batch.iter().for_each(|parcel| self.begin(parcel));
+        batch
     }
 
     fn begin(&mut self, parcel: &Parcel) {
