@@ -2,8 +2,8 @@
 //!
 //! # URL and config
 //!
-//! `memory://name` is the broker of that name; all adapters of the process that name it meet there, and it lives as long as one of them. `memory://`
-//! is a private broker. These keys go into the query or the broker's table:
+//! `memory://name` is the broker of that name; all adapters of the process that name it meet there, and it lives as long as one of
+//! them or of their handles. `memory://` is a private broker. These keys go into the query or the broker's table:
 //!
 //! | key | default | meaning |
 //! |---|---|---|

@@ -168,7 +168,11 @@ impl State {
                 let what = "a delayed retry would let later messages of its key overtake";
                 return Err(error(ErrorKind::Unsupported, what).with_help("settle it as held"));
             }
-            Outcome::Retry { after } => self.retry(slot, (!after.is_zero()).then(|| clock.now() + after)),
+            Outcome::Retry { after } if after.is_zero() => self.retry(slot, None),
+            Outcome::Retry { after } => match clock.now().checked_add(after) {
+                Some(at) => self.retry(slot, Some(at)),
+                None => return Err(error(ErrorKind::Unsupported, format!("{after:?} is beyond all time"))),
+            },
             Outcome::Release => self.give_back(slot, false),
             Outcome::Held { attempt } => {
                 if let Some(entry) = self.entries.get_mut(slot) {

@@ -5,14 +5,13 @@
 mod common;
 
 use anybroker_contract::{
-    Bytes, Capability, Channel, Confirmed, ErrorKind, Event, Events, Message, Outcome, Receiver, Result,
-    Room, SendOutcome, Sender, Source, Target, Topology,
+    Bytes, Capability, Channel, Confirmed, ErrorKind, Event, Events, Message, Outcome, Result, SendOutcome,
+    Sender, Source, Target, Topology,
 };
-use common::{Lab, Log, ROOM, Task, ack, kind, messages, now, seen, send, settle, silent, take, wait};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use common::{
+    Lab, Log, ROOM, Task, ack, all_accepted, kind, messages, now, seen, send, settle, silent, take, wait,
+};
+use std::sync::Arc;
 
 const Q: Channel = Channel::point_to_point("q");
 const T: Channel = Channel::publish_subscribe("t");
@@ -20,13 +19,6 @@ const T: Channel = Channel::publish_subscribe("t");
 fn waiting<'a>(sender: &'a mut Box<dyn Sender>, batch: &'a [Message]) -> Task<'a, Result<Confirmed>> {
     assert!(sender.try_send(batch).is_none());
     Task::waiting(async move { Ok(sender.send_batch(batch).await?.await) })
-}
-
-fn all_accepted(confirmed: &Confirmed) -> bool {
-    match confirmed {
-        Confirmed::Each(results) => results.iter().all(Result::is_ok),
-        _ => true,
-    }
 }
 
 #[test]
@@ -306,95 +298,4 @@ fn what_is_no_message_comes_as_it_is_between_the_others() {
     }
     assert_eq!(kind(lab.broker.publish("none", Message::new(""))), Some(ErrorKind::NotFound));
     assert_eq!(kind(lab.broker.publish_undecodable("none", Bytes::new())), Some(ErrorKind::NotFound));
-}
-
-#[test]
-fn nothing_is_lost_or_doubled_or_reordered_among_threads_that_come_and_go() {
-    const MESSAGES: usize = 1500;
-    let lab = Arc::new(Lab::new());
-    let channel = Q.order_per_key().bounded(200);
-    lab.declare(&channel);
-    let handled = Mutex::new(BTreeMap::<String, Vec<usize>>::new());
-    let count = || handled.lock().unwrap().values().map(Vec::len).sum::<usize>();
-    std::thread::scope(|threads| {
-        for producer in 0..2 {
-            let (lab, channel) = (&lab, &channel);
-            threads.spawn(move || {
-                let mut sender = lab.sender(channel);
-                let one = |n: usize| {
-                    let key = format!("{producer}-{}", n % 7);
-                    Message::new(n.to_string()).with_key(key)
-                };
-                let batch: Vec<_> = (0..MESSAGES).map(one).collect();
-                for batch in batch.chunks(13) {
-                    block(async { assert!(all_accepted(&sender.send_batch(batch).await.unwrap().await)) });
-                }
-            });
-        }
-        for consumer in 0..3 {
-            let (lab, channel, handled, count) = (&lab, &channel, &handled, &count);
-            threads.spawn(move || {
-                let mut turn = consumer;
-                while count() < 2 * MESSAGES {
-                    turn += 1;
-                    let receiver = lab.receiver(channel);
-                    consume(&receiver, turn, handled);
-                    // One in two crashes, the other leaves.
-                    if turn % 2 == 0 {
-                        now(receiver.close()).unwrap();
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(count(), 2 * MESSAGES);
-    for (key, numbers) in handled.into_inner().unwrap() {
-        assert!(numbers.is_sorted_by(|a, b| a < b), "{key}: {numbers:?}");
-    }
-}
-
-/// Receives a little, acknowledges half of it, notes that, and leaves the rest unsettled.
-fn consume(receiver: &Arc<dyn Receiver>, turn: usize, handled: &Mutex<BTreeMap<String, Vec<usize>>>) {
-    for _ in 0..turn % 4 + 1 {
-        let mut deliveries = Vec::new();
-        let nothing_there = {
-            let room = Room::new(turn % 11 + 1, usize::MAX);
-            let mut receiving = receiver.receive_batch(room, &mut deliveries);
-            receiving.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
-        };
-        if nothing_there {
-            std::thread::yield_now();
-            return;
-        }
-        for delivery in &deliveries[..deliveries.len().div_ceil(2)] {
-            // Noted under one lock with the settling: from then on another consumer may have the next message of its key.
-            let mut handled = handled.lock().unwrap();
-            ack(receiver, delivery);
-            let message = delivery.content.as_ref().unwrap();
-            let number = std::str::from_utf8(message.body()).unwrap().parse().unwrap();
-            let key = message.key().unwrap().as_text().unwrap();
-            handled.entry(key.to_owned()).or_default().push(number);
-        }
-        if deliveries.len() > 1 {
-            return;
-        }
-    }
-}
-
-/// Runs a future on this thread to its end.
-fn block<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut future = std::pin::pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
-        }
-    }
 }

@@ -121,7 +121,11 @@ fn a_retry_comes_no_earlier_than_asked_and_counted() {
     let deliveries = waiting.finish().unwrap();
     assert_eq!(seen(&deliveries), "a:2");
     settle(&receiver, &deliveries[0].token, Outcome::Retry { after: Duration::ZERO }).unwrap();
-    assert_eq!(seen(&take(&receiver)), "a:3");
+    let deliveries = take(&receiver);
+    assert_eq!(seen(&deliveries), "a:3");
+    let never = settle(&receiver, &deliveries[0].token, Outcome::Retry { after: Duration::MAX });
+    assert_eq!(kind(never), Some(ErrorKind::Unsupported));
+    ack(&receiver, &deliveries[0]);
 }
 
 #[test]

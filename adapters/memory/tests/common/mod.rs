@@ -286,3 +286,10 @@ pub(crate) fn seen(deliveries: &[Received]) -> String {
 pub(crate) fn kind<T>(result: Result<T>) -> Option<ErrorKind> {
     result.err().map(|error| error.kind())
 }
+
+pub(crate) fn all_accepted(confirmed: &Confirmed) -> bool {
+    match confirmed {
+        Confirmed::Each(results) => results.iter().all(Result::is_ok),
+        _ => true,
+    }
+}
