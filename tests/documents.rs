@@ -5,6 +5,7 @@
 use anybroker::{Broker, Config, ErrorKind};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn the_guide_quotes_the_adapter_as_it_is() {
@@ -38,6 +39,24 @@ async fn the_front_page_shows_the_error_that_start_up_gives() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(format!("error: {error}\n"), shown);
     broker.close().await.expect("closes");
+}
+
+#[test]
+fn the_front_page_shows_what_the_tour_prints() {
+    let tour = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--example", "tour"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(tour.status.success(), "{}", String::from_utf8_lossy(&tour.stderr));
+    let shown = blocks(&read("README.md"), "console").remove(0);
+    let shown = shown.lines().skip(1).take_while(|line| *line != "…");
+    let printed = String::from_utf8(tour.stdout).expect("text");
+    assert!(
+        printed.lines().zip(shown.clone()).all(|(printed, shown)| printed == shown),
+        "the tour prints:\n{printed}"
+    );
+    assert!(shown.count() > 5);
 }
 
 /// The blocks of that kind in a Markdown document.

@@ -1,6 +1,6 @@
 //! A message as bytes: every field as its length and its bytes; an absent one has a length that none can have.
 
-use anybroker::adapter::{Bytes, Headers, Kind, Message, Text, Timestamp};
+use anybroker::adapter::{Bytes, Kind, Message, Text, Timestamp};
 
 const ABSENT: u32 = u32::MAX;
 
@@ -47,12 +47,10 @@ pub(crate) fn decode(raw: &Bytes) -> Option<Message> {
     message.set_content_type(text(&mut rest)?);
     message.set_expires_at(time(&mut rest)?);
     message.set_payload(field(&mut rest)?);
-    let mut headers = Headers::new();
     while !rest.is_empty() {
-        let (name, value) = (text(&mut rest)??, field(&mut rest)?);
-        headers.append(name, value);
+        let name = text(&mut rest)??;
+        message.headers_mut().append(name, field(&mut rest)?);
     }
-    *message.headers_mut() = headers;
     Some(message)
 }
 
