@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::task::coop::consume_budget;
 
 /// Receives from a channel, one delivery after another.
 ///
@@ -34,6 +35,7 @@ impl Consumer {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn receive(&mut self) -> Result<Option<Delivery>> {
+        consume_budget().await;
         let parcel = poll_fn(|cx| self.inlet.poll_next(cx)).await;
         Ok(parcel.map(|parcel| Delivery::new(parcel, Arc::clone(&self.inlet))))
     }
@@ -46,6 +48,7 @@ impl Consumer {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn receive_batch(&mut self, max: usize) -> Result<Option<Batch>> {
+        consume_budget().await;
         let parcels = poll_fn(|cx| self.inlet.poll_batch(max, cx)).await;
         Ok(parcels.map(|parcels| Batch::new(parcels, Arc::clone(&self.inlet))))
     }

@@ -3,6 +3,7 @@ use crate::outlet::{Outlet, Sending};
 use crate::{IntoMessage, Result};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::coop::consume_budget;
 
 /// Sends to a channel. Cheap to clone.
 ///
@@ -34,7 +35,11 @@ impl Producer {
     #[doc(alias = "publish")]
     pub async fn send(&self, body: impl IntoMessage) -> Result<Receipt> {
         match self.outlet.send(body.into_message()?, self.within) {
-            Sending::Done(result) => result,
+            Sending::Done(result) => {
+                // Sent already: a loop of sends that never wait must not keep its worker from everyone else.
+                consume_budget().await;
+                result
+            }
             Sending::Waiting(answers) => {
                 one(answers.await).map_err(|e| self.outlet.link().explain(e, "send"))
             }
@@ -58,6 +63,7 @@ impl Producer {
             }
         }
         let mut results = self.outlet.send_all(messages, self.within).await;
+        consume_budget().await;
         for (index, error) in refused {
             results.insert(index, Err(self.outlet.link().explain(error, "send")));
         }

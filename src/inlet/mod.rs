@@ -178,8 +178,13 @@ impl Inlet {
                     None => continue,
                 }
             }
-            if self.received_here(state) {
-                continue;
+            match self.received_here(state) {
+                Here::Received => continue,
+                Here::Again => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Here::Waits => {}
             }
             let mut state = self.lock();
             if state.is_ready() || state.phase != Phase::Open {
@@ -210,13 +215,14 @@ impl Inlet {
         Some(parcel)
     }
 
-    /// Receives on the caller's task, where the receiver has that way and nobody waits in the other. When there is nothing (or no room) now, the receiving
-    /// task takes over and waits.
-    fn received_here<'s>(self: &'s Arc<Self>, mut state: MutexGuard<'s, State>) -> bool {
+    /// Receives on the caller's task, where the receiver has that way and nobody waits in the other. When there is nothing (or no room) for some turns,
+    /// the receiving task takes over and waits.
+    fn received_here<'s>(self: &'s Arc<Self>, mut state: MutexGuard<'s, State>) -> Here {
         if state.task_receives {
-            return false;
+            return Here::Waits;
         }
-        if let (Some(room), Some(receiver)) = (state.room(), state.receiver.clone()) {
+        if let (Some(mut room), Some(receiver)) = (state.room(), state.receiver.clone()) {
+            room.messages = room.messages.min(RUN);
             let mut batch = std::mem::take(&mut state.batch);
             drop(state);
             let received = receiver.try_receive(room, &mut batch).is_some_and(|count| count > 0);
@@ -226,13 +232,19 @@ impl Inlet {
             state = self.lock();
             state.batch = batch;
             if received {
-                return true;
+                state.dry_turns = 0;
+                return Here::Received;
+            }
+            if state.dry_turns < DRY_TURNS {
+                state.dry_turns += 1;
+                return Here::Again;
             }
         }
+        state.dry_turns = 0;
         state.task_receives = true;
         drop(state);
         self.wake_receiver.notify_one();
-        false
+        Here::Waits
     }
 
     /// Handled: it never comes again.
@@ -530,6 +542,24 @@ impl Inlet {
     fn now(&self) -> Instant {
         self.link.clock.now()
     }
+}
+
+/// So many turns in a row an application's task finds nothing before it goes to sleep: whoever sends mostly has its turn meanwhile, and waking two
+/// tasks for each message costs more than a turn.
+const DRY_TURNS: u8 = 2;
+
+/// So many messages at most are received at once on the caller's task: enough to share the cost, and few enough that senders do not wait long for
+/// an adapter's lock.
+const RUN: usize = 64;
+
+/// How receiving on the caller's task went.
+enum Here {
+    /// There is something now.
+    Received,
+    /// Nothing yet: the caller comes again after the others' turn.
+    Again,
+    /// Nothing: the receiving task waits for it.
+    Waits,
 }
 
 /// The error of a settlement that the adapter did not answer.

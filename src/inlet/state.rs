@@ -38,6 +38,8 @@ pub(super) struct State {
     revoked_early: Vec<Scope>,
     /// Who receives: the receiving task, or else the application's task by itself while there is something.
     pub(super) task_receives: bool,
+    /// Turns in a row in which the application's task found nothing.
+    pub(super) dry_turns: u8,
     /// Received by the application's task; kept for its room.
     pub(super) batch: Vec<Received>,
     /// Empty parcels to be used again, so that a delivery costs no allocation.
@@ -91,6 +93,7 @@ impl State {
             receiver: None,
             revoked_early: Vec::new(),
             task_receives: true,
+            dry_turns: 0,
             batch: Vec::new(),
             spare: Vec::new(),
         }

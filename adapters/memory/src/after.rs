@@ -25,10 +25,13 @@ impl After {
     }
 
     pub(crate) fn run(self) {
-        for (events, event) in self.events {
-            events.report(event);
+        if !self.events.is_empty() {
+            self.events.into_iter().for_each(|(events, event)| events.report(event));
         }
-        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+        if let Some(first) = self.first {
+            first.wake();
+            self.more.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
