@@ -149,9 +149,8 @@ pub struct Settlement(Progress);
 
 enum Progress {
     Done(Option<Result<()>>),
-    Queued(Arc<Inlet>, u64),
+    Queued(Arc<Inlet>, u64, u64),
     Task(oneshot::Receiver<Result<()>>),
-    All(Vec<Settlement>, Result<()>),
 }
 
 impl Settlement {
@@ -159,16 +158,12 @@ impl Settlement {
         Self(Progress::Done(Some(result)))
     }
 
-    pub(crate) const fn queued(inlet: Arc<Inlet>, seq: u64) -> Self {
-        Self(Progress::Queued(inlet, seq))
+    pub(crate) const fn queued(inlet: Arc<Inlet>, first: u64, last: u64) -> Self {
+        Self(Progress::Queued(inlet, first, last))
     }
 
     pub(crate) const fn task(result: oneshot::Receiver<Result<()>>) -> Self {
         Self(Progress::Task(result))
-    }
-
-    pub(crate) const fn all(settlements: Vec<Self>) -> Self {
-        Self(Progress::All(settlements, Ok(())))
     }
 
     pub(crate) const fn is_failed(&self) -> bool {
@@ -181,24 +176,7 @@ impl Future for Settlement {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut self.0 {
             Progress::Done(result) => Poll::Ready(result.take().unwrap_or(Ok(()))),
-            Progress::Queued(inlet, seq) => inlet.poll_settled(*seq, cx),
-            Progress::All(settlements, failed) => {
-                settlements.retain_mut(|settlement| match Pin::new(settlement).poll(cx) {
-                    Poll::Pending => true,
-                    Poll::Ready(Ok(())) => false,
-                    Poll::Ready(Err(error)) => {
-                        if failed.is_ok() {
-                            *failed = Err(error);
-                        }
-                        false
-                    }
-                });
-                if settlements.is_empty() {
-                    Poll::Ready(std::mem::replace(failed, Ok(())))
-                } else {
-                    Poll::Pending
-                }
-            }
+            Progress::Queued(inlet, first, last) => inlet.poll_settled(*first, *last, cx),
             Progress::Task(result) => Pin::new(result).poll(cx).map(|result| {
                 result.unwrap_or_else(|_| {
                     Err(Error::new(ErrorKind::Closed, "the consumer ended before it was settled"))

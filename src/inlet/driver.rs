@@ -1,5 +1,5 @@
+use super::Inlet;
 use super::state::Phase;
-use super::{Inlet, receiver_gone};
 use crate::adapter::{Receive, Received, Receiver, Room};
 use crate::status::State as Health;
 use crate::{Error, ErrorKind};
@@ -110,6 +110,7 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     let mut stalled = false;
     let here = handle.receiver.try_receive(Room::new(1, 1), &mut batch).is_some();
     inlet.take_in(&handle.receiver, &mut batch);
+    inlet.lock().lingers = here;
     while let Some(room) = inlet.room(&handle).await {
         let received = handle.receiver.receive_batch(room, &mut batch).await;
         if here {
@@ -145,15 +146,15 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
         let (mut work, sleeps) = {
             let mut state = inlet.lock();
             if handle.is_dead() {
-                let (failed, wakers) = state.outbox.fail_waiting(receiver_gone);
-                state.count_failed(failed);
+                let answered = state.outbox.fail_waiting();
+                state.count_failed(answered.failed);
                 drop(state);
-                wakers.into_iter().for_each(Waker::wake);
+                answered.wakers.into_iter().for_each(Waker::wake);
                 return;
             }
             let work = state.work(now);
             let sleeps = work.settle.is_empty() && work.extend.is_empty() && work.release.is_empty();
-            state.settler_sleeps = sleeps;
+            state.settler_sleeps = sleeps && !state.is_lingering();
             (work, sleeps)
         };
         if let Some(waker) = work.wake.take() {
@@ -168,15 +169,7 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
         }
         if !work.settle.is_empty() {
             handle.receiver.settle(&mut work.settle).await;
-            let mut state = inlet.lock();
-            let (failed, wakers) = state.outbox.answered(work.settle);
-            state.count_failed(failed);
-            let leaving = state.phase != Phase::Open;
-            drop(state);
-            wakers.into_iter().for_each(Waker::wake);
-            if leaving {
-                inlet.wake_supervisor.notify_one();
-            }
+            inlet.answered(inlet.lock(), work.settle);
         }
         if !work.extend.is_empty() {
             handle.receiver.extend(&mut work.extend).await;
@@ -236,16 +229,17 @@ impl Inlet {
                 self.settings.foreign.incoming(message);
             }
         }
-        let (bury, waker, leased) = {
+        let (bury, waker, work) = {
             let mut state = self.lock();
             let bury = state.take_in(receiver, batch, self.dead_letters.is_some());
             let waker = if state.is_ready() { state.waker.take() } else { None };
-            (bury, waker, state.has_leases())
+            let work = state.has_leases() || state.outbox.is_waiting();
+            (bury, waker, work && std::mem::take(&mut state.settler_sleeps))
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        if leased {
+        if work {
             self.wake_settler.notify_one();
         }
         for parcel in bury {
@@ -280,12 +274,12 @@ impl Inlet {
         state.lose(|_| true);
         state.receiver = None;
         // What was settled since the settling task ended must not reach the next receiver, where its token names another delivery.
-        let (failed, wakers) = state.outbox.fail_waiting(receiver_gone);
-        state.count_failed(failed);
+        let answered = state.outbox.fail_waiting();
+        state.count_failed(answered.failed);
         // Its deliveries are gone; a report of its receiver that comes late must not touch those of the next.
         state.generation += 1;
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        answered.wakers.into_iter().for_each(Waker::wake);
     }
 
     async fn end(&self, handle: &Handle, given_back: usize) {

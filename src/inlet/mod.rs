@@ -7,6 +7,7 @@
 mod bury;
 mod driver;
 mod lanes;
+mod outbox;
 mod parcel;
 mod state;
 #[cfg(test)]
@@ -22,7 +23,6 @@ use crate::outlet::Outlet;
 use crate::replies::Replier;
 use crate::status::{HandleStatus, State as Health};
 use crate::{Error, ErrorKind, Result, backoff::Backoff};
-use parcel::lease_lost;
 use state::{Phase, State};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -178,6 +178,10 @@ impl Inlet {
                     None => continue,
                 }
             }
+            if state.lingers && state.outbox.is_waiting() {
+                self.settle_here(state);
+                continue;
+            }
             match self.received_here(state) {
                 Here::Received => continue,
                 Here::Again => {
@@ -254,35 +258,21 @@ impl Inlet {
 
     /// All handled: none comes again.
     pub(crate) fn ack_all(self: &Arc<Self>, parcels: Vec<Box<Parcel>>) -> Settlement {
-        let Some(receiver) = parcels.first().map(|parcel| Arc::clone(&parcel.tie.receiver)) else {
-            return Settlement::done(Ok(()));
-        };
-        let at_once = |parcel: &Parcel| {
-            !parcel.queued && !parcel.is_lost() && Arc::ptr_eq(&parcel.tie.receiver, &receiver)
-        };
-        let mut batch = Vec::new();
-        if parcels.iter().all(|parcel| at_once(parcel)) {
-            batch.extend(parcels.iter().map(|parcel| Settle::new(parcel.token.clone(), Outcome::Ack)));
-        }
-        if batch.is_empty() || !receiver.try_settle(&mut batch) {
-            return Settlement::all(parcels.into_iter().map(|parcel| self.ack(parcel)).collect());
-        }
-        let mut result = Ok(());
-        let mut revoking = false;
         let mut state = self.lock();
-        for (parcel, settle) in parcels.into_iter().zip(batch) {
-            revoking |= parcel.tie.is_revoking();
-            state.settled(parcel);
-            match settle.result.unwrap_or_else(|| Err(unanswered())) {
-                Ok(()) => state.counts.acked += 1,
-                Err(error) => {
-                    state.count_failed(1);
-                    result = result.and(Err(self.link.explain(error, "settle")));
-                }
+        let first = state.outbox.next_seq();
+        let mut result = Ok(());
+        for parcel in parcels {
+            match state.settle(parcel, Outcome::Ack) {
+                Ok(_) => state.counts.acked += 1,
+                Err(error) => result = result.and(Err(error)),
             }
         }
-        self.after_return(state, revoking);
-        Settlement::done(result)
+        let next = state.outbox.next_seq();
+        self.after_return(state);
+        match result {
+            Ok(()) if next > first => Settlement::queued(Arc::clone(self), first, next - 1),
+            other => Settlement::done(other.map_err(|e| self.link.explain(e, "settle"))),
+        }
     }
 
     /// Failed: it comes again after that time, or goes to the dead-letter channel when its attempts are used up.
@@ -300,25 +290,11 @@ impl Inlet {
 
     fn park(&self, parcel: Box<Parcel>, after: Duration) -> Settlement {
         let due = self.link.clock.now() + after;
-        let mut held =
-            Settle::new(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt.saturating_add(1) });
-        let counted = self.lock().flow().counted;
-        let told = counted
-            && !parcel.queued
-            && !parcel.is_lost()
-            && parcel.tie.receiver.try_settle(std::slice::from_mut(&mut held));
         let mut state = self.lock();
-        let parked = match held.result {
-            Some(Err(error)) if told && error.kind() == ErrorKind::LeaseLost => {
-                state.settled(parcel);
-                state.count_failed(1);
-                Err(error)
-            }
-            _ => state.park(parcel, due, told),
-        };
+        let parked = state.park(parcel, due);
         state.counts.retried += u64::from(parked.is_ok());
-        self.after_return(state, true);
-        Settlement::done(parked)
+        self.after_return(state);
+        Settlement::done(parked.map_err(|e| self.link.explain(e, "settle")))
     }
 
     /// Not to be handled: a copy goes to the dead-letter channel, then it is acknowledged.
@@ -347,7 +323,7 @@ impl Inlet {
         let upto = self.lock().outbox.next_seq();
         if let Some(last) = upto.checked_sub(1) {
             // Settled one after another: with the last one all are.
-            let _ = std::future::poll_fn(|cx| self.poll_settled(last, cx)).await;
+            let _ = std::future::poll_fn(|cx| self.poll_settled(last, last, cx)).await;
         }
         let receiver = self.lock().receiver.clone();
         if let Some(receiver) = receiver {
@@ -363,11 +339,22 @@ impl Inlet {
         Err(self.link.explain(Error::new(ErrorKind::LeaseLost, what), "flush"))
     }
 
-    /// What became of a settlement.
-    pub(crate) fn poll_settled(&self, seq: u64, cx: &Context<'_>) -> Poll<Result<()>> {
-        match self.lock().outbox.result(seq, cx.waker()) {
-            Some(result) => Poll::Ready(result.map_err(|e| self.link.explain(e, "settle"))),
-            None => Poll::Pending,
+    /// What became of the settlements from `first` to `last`.
+    pub(crate) fn poll_settled(&self, first: u64, last: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+        loop {
+            let mut state = self.lock();
+            if let Some(result) = state.outbox.result(first, last) {
+                return Poll::Ready(result.map_err(|e| self.link.explain(e, "settle")));
+            }
+            if state.lingers && state.outbox.is_waiting() {
+                self.settle_here(state);
+                continue;
+            }
+            state.outbox.wait(last, cx.waker());
+            state.urgent = true;
+            drop(state);
+            self.wake_settler.notify_one();
+            return Poll::Pending;
         }
     }
 
@@ -417,41 +404,64 @@ impl Inlet {
         outcome: Outcome,
         count: impl FnOnce(&mut State),
     ) -> Settlement {
-        let mut now = Settle::new(parcel.token.clone(), outcome);
-        if !parcel.queued
-            && !parcel.is_lost()
-            && parcel.tie.receiver.try_settle(std::slice::from_mut(&mut now))
-        {
-            let revoking = parcel.tie.is_revoking();
-            let result = now.result.unwrap_or_else(|| Err(unanswered()));
-            let mut state = self.lock();
-            state.settled(parcel);
-            match result {
-                Ok(()) => count(&mut state),
-                Err(_) => state.count_failed(1),
-            }
-            self.after_return(state, revoking);
-            return Settlement::done(result.map_err(|e| self.link.explain(e, "settle")));
-        }
         let mut state = self.lock();
         let settled = state.settle(parcel, outcome);
         if settled.is_ok() {
             count(&mut state);
         }
-        self.after_return(state, true);
+        self.after_return(state);
         match settled {
-            Ok(seq) => Settlement::queued(Arc::clone(self), seq),
+            Ok(seq) => Settlement::queued(Arc::clone(self), seq, seq),
             Err(error) => Settlement::done(Err(self.link.explain(error, "settle"))),
         }
     }
 
-    /// Wakes whom a returned delivery concerns; the settling task if it has work to do.
-    fn after_return(&self, mut state: MutexGuard<'_, State>, work: bool) {
+    /// Settles what waits on the caller's task, where the receiver has that way.
+    fn settle_here(&self, mut state: MutexGuard<'_, State>) {
+        let Some(receiver) = state.receiver.clone().filter(|_| state.lingers) else { return };
+        let Some(mut batch) = state.outbox.take() else { return };
+        drop(state);
+        let settled = receiver.try_settle(&mut batch);
+        let mut state = self.lock();
+        if settled {
+            self.answered(state, batch);
+        } else {
+            state.lingers = false;
+            state.outbox.put_back(batch);
+            drop(state);
+            self.wake_settler.notify_one();
+        }
+    }
+
+    /// Takes in the adapter's answers.
+    fn answered(&self, mut state: MutexGuard<'_, State>, batch: Vec<Settle>) {
+        let answered = state.outbox.answered(batch);
+        state.count_failed(answered.failed);
+        // What came meanwhile had nobody to take it.
+        let more = state.outbox.is_waiting() && std::mem::take(&mut state.settler_sleeps);
+        let leaving = state.phase != Phase::Open;
+        drop(state);
+        answered.wakers.into_iter().for_each(Waker::wake);
+        if more {
+            self.wake_settler.notify_one();
+        }
+        if leaving {
+            self.wake_supervisor.notify_one();
+        }
+    }
+
+    /// Wakes whom a returned delivery concerns.
+    fn after_return(&self, mut state: MutexGuard<'_, State>) {
         let waker: Option<Waker> = if state.is_ready() { state.waker.take() } else { None };
         let receiver = self.wakes_receiver(&mut state);
-        let settler = work && std::mem::take(&mut state.settler_sleeps);
+        let full = state.lingers && state.outbox.len() >= RUN;
+        let settler = !full && std::mem::take(&mut state.settler_sleeps);
         let supervisor = state.running == 0 && state.phase != Phase::Open;
-        drop(state);
+        if full {
+            self.settle_here(state)
+        } else {
+            drop(state)
+        }
         if settler {
             self.wake_settler.notify_one();
         }
@@ -532,7 +542,7 @@ impl Inlet {
             }
         }
         state.settler_sleeps = true;
-        self.after_return(state, true);
+        self.after_return(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -560,14 +570,4 @@ enum Here {
     Again,
     /// Nothing: the receiving task waits for it.
     Waits,
-}
-
-/// The error of a settlement that the adapter did not answer.
-fn unanswered() -> Error {
-    Error::new(ErrorKind::Other, "the adapter gave no answer for this settlement")
-}
-
-/// The error of a settlement whose receiver is gone.
-fn receiver_gone() -> Error {
-    lease_lost()
 }

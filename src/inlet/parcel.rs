@@ -1,4 +1,4 @@
-use crate::adapter::{Extensions, Lease, Message, Received, Receiver, Scope, Token};
+use crate::adapter::{Extensions, Lease, Message, Received, Scope, Token};
 use crate::{Error, ErrorKind};
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,6 @@ pub(crate) struct Parcel {
     /// Its place in the order of arrival; unique within a consumer.
     pub(super) order: u64,
     pub(super) size: usize,
-    /// A settlement of it went through the outbox: a later one must not overtake it.
-    pub(super) queued: bool,
     // What most deliveries lack, behind one pointer: a parcel is moved several times.
     rare: Option<Box<Rare>>,
 }
@@ -37,7 +35,6 @@ impl Parcel {
             tie: Arc::clone(tie),
             order: 0,
             size: 0,
-            queued: false,
             rare: None,
         })
     }
@@ -62,7 +59,6 @@ impl Parcel {
         self.token = received.token;
         self.attempt = received.attempt.unwrap_or(1);
         self.order = order;
-        self.queued = false;
         if !Arc::ptr_eq(&self.tie, tie) {
             self.tie = Arc::clone(tie);
         }
@@ -92,7 +88,6 @@ impl Parcel {
 /// What deliveries are lost together with: a scope, or one leased delivery.
 pub(crate) struct Tie {
     pub(super) scope: Scope,
-    pub(super) receiver: Arc<dyn Receiver>,
     lost: AtomicBool,
     revoking: AtomicBool,
     gone: Notify,
@@ -103,10 +98,9 @@ pub(crate) struct Tie {
 }
 
 impl Tie {
-    pub(super) fn new(scope: Scope, receiver: &Arc<dyn Receiver>) -> Arc<Self> {
+    pub(super) fn new(scope: Scope) -> Arc<Self> {
         Arc::new(Self {
             scope,
-            receiver: Arc::clone(receiver),
             lost: AtomicBool::new(false),
             revoking: AtomicBool::new(false),
             gone: Notify::new(),

@@ -1,13 +1,14 @@
 use super::lanes::Lanes;
+use super::outbox::Outbox;
 use super::parcel::{Leased, Parcel, Tie, lease_lost};
 use super::{ConsumerStatus, Flow};
-use crate::adapter::{Extend, Lease, Outcome, Received, Receiver, Room, Scope, Settle, Token};
+use crate::adapter::{Extend, Lease, Outcome, Received, Receiver, Room, Scope, Settle};
 use crate::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Everything a consumer holds: what waits for the application, what is parked, and what waits to be settled.
 pub(super) struct State {
@@ -35,11 +36,15 @@ pub(super) struct State {
     pub(super) counts: ConsumerStatus,
     pub(super) failed_since_flush: u64,
     pub(super) receiver: Option<Arc<dyn Receiver>>,
-    revoked_early: Vec<Scope>,
     /// Who receives: the receiving task, or else the application's task by itself while there is something.
     pub(super) task_receives: bool,
     /// Turns in a row in which the application's task found nothing.
     pub(super) dry_turns: u8,
+    /// The application's task settles by itself while it receives.
+    pub(super) lingers: bool,
+    linger: Option<Instant>,
+    /// Somebody waits for a settlement.
+    pub(super) urgent: bool,
     /// Received by the application's task; kept for its room.
     pub(super) batch: Vec<Received>,
     /// Empty parcels to be used again, so that a delivery costs no allocation.
@@ -55,6 +60,9 @@ pub(super) enum Phase {
     Leaving(Instant),
     Closed,
 }
+
+/// How long settlements wait for the application's task at most.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// What the settling task does next.
 #[derive(Debug, Default)]
@@ -91,9 +99,11 @@ impl State {
             counts: ConsumerStatus::default(),
             failed_since_flush: 0,
             receiver: None,
-            revoked_early: Vec::new(),
             task_receives: true,
             dry_turns: 0,
+            lingers: false,
+            linger: None,
+            urgent: false,
             batch: Vec::new(),
             spare: Vec::new(),
         }
@@ -138,9 +148,9 @@ impl State {
             let order = self.arrivals;
             self.arrivals += 1;
             let tie = match (received.lease(), last) {
-                (Some(lease), _) => self.leased(&received, lease, receiver, order),
+                (Some(lease), _) => self.leased(&received, lease, order),
                 (None, Some(tie)) if tie.scope == received.scope => tie,
-                (None, _) => self.tie(received.scope, receiver),
+                (None, _) => self.tie(received.scope),
             };
             let mut parcel = self.spare.pop().unwrap_or_else(|| Parcel::empty(&tie));
             parcel.fill(received, &tie, order);
@@ -149,7 +159,11 @@ impl State {
             parcel.tie.add(parcel.size);
             self.unsettled += 1;
             self.bytes += parcel.size;
-            if parcel.undecodable().is_some() && bury_undecodable {
+            if parcel.tie.is_revoking() {
+                // It was on its way when its scope was revoked.
+                self.forget(&parcel);
+                self.outbox.push(parcel.token.clone(), Outcome::Release);
+            } else if parcel.undecodable().is_some() && bury_undecodable {
                 self.begin(&parcel);
                 bury.push(parcel);
             } else {
@@ -164,28 +178,25 @@ impl State {
     }
 
     /// A tie for one leased delivery, whose lease is extended from now on.
-    fn leased(
-        &mut self,
-        received: &Received,
-        lease: Lease,
-        receiver: &Arc<dyn Receiver>,
-        order: u64,
-    ) -> Arc<Tie> {
-        let tie = Tie::new(received.scope, receiver);
+    fn leased(&mut self, received: &Received, lease: Lease, order: u64) -> Arc<Tie> {
+        let tie = Tie::new(received.scope);
         // Half of what is left: a lost extension can be tried once more.
         let half = lease.extendable.and_then(|extension| lease.expires.checked_sub(extension / 2));
         let due = half.unwrap_or(lease.expires);
+        if self.ties.iter().any(|other| other.scope == tie.scope && other.is_revoking()) {
+            tie.revoke();
+        }
         let token = received.token.clone();
         self.leases.insert(order, Leased { token, tie: Arc::clone(&tie), lease, due });
         self.due.insert((due, order));
         tie
     }
 
-    fn tie(&mut self, scope: Scope, receiver: &Arc<dyn Receiver>) -> Arc<Tie> {
+    fn tie(&mut self, scope: Scope) -> Arc<Tie> {
         if let Some(tie) = self.ties.iter().find(|tie| tie.scope == scope) {
             return Arc::clone(tie);
         }
-        let tie = Tie::new(scope, receiver);
+        let tie = Tie::new(scope);
         self.ties.push(Arc::clone(&tie));
         tie
     }
@@ -223,14 +234,6 @@ impl State {
         Ok(seq)
     }
 
-    /// Takes note of a delivery that the application had and that the adapter has settled.
-    pub(super) fn settled(&mut self, parcel: Box<Parcel>) {
-        // Lost meanwhile or not: the adapter's word for the settlement holds.
-        if self.returned(&parcel).is_ok() {
-            self.finish(parcel);
-        }
-    }
-
     fn finish(&mut self, mut parcel: Box<Parcel>) {
         self.forget(&parcel);
         if let Some(next) = self.lanes.leave(parcel.message.key(), parcel.order) {
@@ -246,20 +249,19 @@ impl State {
     pub(super) fn begin_with(&mut self, receiver: Arc<dyn Receiver>) {
         self.receiver = Some(receiver);
         self.task_receives = true;
-        for scope in std::mem::take(&mut self.revoked_early) {
-            self.revoke(scope);
-        }
+        self.lingers = false;
     }
 
-    /// Keeps a delivery that the application had, until it is due again. Its key stays closed. `told` says that the adapter knows of the attempt.
-    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant, told: bool) -> Result<()> {
+    /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
+    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant) -> Result<()> {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
-        if self.flow.counted && !told {
-            parcel.queued = true;
+        if self.flow.counted {
             self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
         }
         self.parked.insert((due, parcel.order), parcel);
+        // It may be due before the settling task looks again.
+        self.settler_sleeps = true;
         Ok(())
     }
 
@@ -304,7 +306,12 @@ impl State {
 
     /// What the settling task does now, and when it looks again.
     pub(super) fn work(&mut self, now: Instant) -> Work {
-        let mut work = Work { settle: self.outbox.take(), ..Work::default() };
+        let mut work = Work::default();
+        let linger = self.linger(now);
+        if linger.is_none() {
+            self.urgent = false;
+            work.settle = self.outbox.take().unwrap_or_default();
+        }
         while let Some(entry) = self.parked.first_entry().filter(|entry| entry.key().0 <= now) {
             if self.phase != Phase::Open {
                 break;
@@ -330,9 +337,29 @@ impl State {
         work.release.extend(free.map(|tie| tie.scope));
         let parked = self.parked.first_key_value().map(|((due, _), _)| *due);
         let parked = parked.filter(|_| self.phase == Phase::Open);
-        work.until = parked.into_iter().chain(self.due.first().map(|(due, _)| *due)).min();
+        let leases = self.due.first().map(|(due, _)| *due);
+        work.until = parked.into_iter().chain(leases).chain(linger).min();
         work.wake = if self.ready.is_empty() { None } else { self.waker.take() };
         work
+    }
+
+    /// Until when settlements wait for the application's task to take them along. Where it can, it does so when it runs out of deliveries; the settling
+    /// task is there for when it does something else for long.
+    fn linger(&mut self, now: Instant) -> Option<Instant> {
+        if !self.lingers || self.urgent || self.phase != Phase::Open || !self.outbox.is_waiting() {
+            self.linger = None;
+            return None;
+        }
+        let until = *self.linger.get_or_insert(now + LINGER);
+        if until <= now {
+            self.linger = None;
+        }
+        self.linger
+    }
+
+    /// The settling task sleeps for a moment only: it need not be woken for one more settlement.
+    pub(super) const fn is_lingering(&self) -> bool {
+        self.linger.is_some()
     }
 
     /// The answers to extensions: a refused one is tried again until the lease ends.
@@ -354,19 +381,14 @@ impl State {
                 _ => leased.due = now + leased.lease.expires.saturating_duration_since(now) / 2,
             }
             // No earlier than a moment from now, so that a lease about to end is not asked for without pause.
-            leased.due = leased.due.max(now + std::time::Duration::from_millis(1));
+            leased.due = leased.due.max(now + Duration::from_millis(1));
             self.due.insert((leased.due, *order));
         }
     }
 
     /// Stops handing out what the scope has: it goes to another consumer.
     pub(super) fn revoke(&mut self, scope: Scope) {
-        let Some(receiver) = self.receiver.clone() else {
-            // The receiver is being opened: it is given up as soon as there is one.
-            self.revoked_early.push(scope);
-            return;
-        };
-        let tie = self.tie(scope, &receiver);
+        let tie = self.tie(scope);
         tie.revoke();
         for leased in self.leases.values().filter(|leased| leased.tie.scope == scope) {
             leased.tie.revoke();
@@ -451,95 +473,5 @@ impl fmt::Debug for State {
             .field("phase", &self.phase)
             .field("unsettled", &self.unsettled)
             .finish_non_exhaustive()
-    }
-}
-
-/// Settlements on their way to the adapter, numbered, and what became of those that failed.
-#[derive(Debug, Default)]
-pub(super) struct Outbox {
-    waiting: Vec<Settle>,
-    spare: Vec<Settle>,
-    next: u64,
-    done: u64,
-    failures: BTreeMap<u64, Error>,
-    forgotten: u64,
-    waiters: Vec<(u64, Waker)>,
-}
-
-/// So many failed settlements are kept for callers that have not asked yet.
-const FAILURES: usize = 1024;
-
-impl Outbox {
-    fn push(&mut self, token: Token, outcome: Outcome) -> u64 {
-        self.waiting.push(Settle::new(token, outcome));
-        self.next += 1;
-        self.next - 1
-    }
-
-    fn take(&mut self) -> Vec<Settle> {
-        let spare = std::mem::take(&mut self.spare);
-        std::mem::replace(&mut self.waiting, spare)
-    }
-
-    /// The adapter's answers, in the order of the batch. Says how many failed.
-    pub(super) fn answered(&mut self, mut batch: Vec<Settle>) -> (u64, Vec<Waker>) {
-        let mut failed = 0;
-        for settle in batch.drain(..) {
-            let seq = self.done;
-            self.done += 1;
-            let error = match settle.result {
-                Some(Ok(())) => continue,
-                Some(Err(error)) => error,
-                None => super::unanswered(),
-            };
-            failed += 1;
-            self.failures.insert(seq, error.with_operation("settle"));
-        }
-        while self.failures.len() > FAILURES
-            && let Some((seq, _)) = self.failures.pop_first()
-        {
-            self.forgotten = seq + 1;
-        }
-        self.spare = batch;
-        (failed, self.woken())
-    }
-
-    /// The receiver is gone: what was not handed to it has failed.
-    pub(super) fn fail_waiting(&mut self, why: impl Fn() -> Error) -> (u64, Vec<Waker>) {
-        let mut batch = self.take();
-        batch.iter_mut().for_each(|settle| settle.result = Some(Err(why())));
-        self.answered(batch)
-    }
-
-    fn woken(&mut self) -> Vec<Waker> {
-        let done = self.done;
-        let (ready, waiters) =
-            std::mem::take(&mut self.waiters).into_iter().partition(|(seq, _)| *seq < done);
-        self.waiters = waiters;
-        let ready: Vec<(u64, Waker)> = ready;
-        ready.into_iter().map(|(_, waker)| waker).collect()
-    }
-
-    /// What became of a settlement, once known.
-    pub(super) fn result(&mut self, seq: u64, waker: &Waker) -> Option<Result<()>> {
-        if seq >= self.done {
-            self.waiters.push((seq, waker.clone()));
-            return None;
-        }
-        Some(match self.failures.remove(&seq) {
-            Some(error) => Err(error),
-            None if seq < self.forgotten => {
-                Err(Error::new(ErrorKind::Other, "what became of this settlement is not known any more"))
-            }
-            None => Ok(()),
-        })
-    }
-
-    pub(super) const fn next_seq(&self) -> u64 {
-        self.next
-    }
-
-    pub(super) const fn is_settled(&self, upto: u64) -> bool {
-        self.done >= upto
     }
 }

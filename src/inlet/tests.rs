@@ -64,7 +64,7 @@ impl Receiver for Fed {
         let mut script = self.script();
         for settle in batch {
             script.log.push(format!("{:?} {}", settle.outcome, settle.token.as_number()));
-            settle.result = Some(if script.cut { Err(lease_lost()) } else { Ok(()) });
+            settle.result = Some(if script.cut { Err(parcel::lease_lost()) } else { Ok(()) });
         }
     }
 
