@@ -57,9 +57,10 @@ impl Consumer for anybroker::Consumer {
         drop(delivery.ack());
     }
 
-    // There is no other way of receiving: batches form below.
     async fn receive_batch(&mut self) -> usize {
-        Consumer::receive(self).await;
-        1
+        let batch = Self::receive_batch(self, BATCH).await.unwrap().unwrap();
+        let count = batch.len();
+        drop(batch.ack());
+        count
     }
 }
