@@ -24,12 +24,13 @@ use std::sync::Arc;
 #[derive(Debug)]
 #[must_use = "deliveries that are dropped unsettled come again"]
 pub struct Batch {
-    parcels: Vec<Box<Parcel>>,
+    parcels: Vec<Parcel>,
     inlet: Arc<Inlet>,
 }
 
+#[expect(clippy::must_use_candidate, reason = "a settlement takes effect without being awaited")]
 impl Batch {
-    pub(crate) const fn new(parcels: Vec<Box<Parcel>>, inlet: Arc<Inlet>) -> Self {
+    pub(crate) const fn new(parcels: Vec<Parcel>, inlet: Arc<Inlet>) -> Self {
         Self { parcels, inlet }
     }
 

@@ -14,7 +14,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
 /// The value in JSON bytes.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], type_name: &str) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
-        Error::new(ErrorKind::InvalidMessage, format!("the payload is not a `{type_name}` in JSON: {e}"))
+        Error::new(ErrorKind::InvalidMessage, format!("the payload is no JSON of type `{type_name}`: {e}"))
             .with_operation("decode")
     })
 }

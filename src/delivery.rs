@@ -1,6 +1,6 @@
 use crate::adapter::{Extensions, Message, Receipt};
 use crate::inlet::{Inlet, Parcel};
-use crate::{Body, Error, ErrorKind, Result};
+use crate::{Body, Error, ErrorKind, IntoMessage, Result};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -17,12 +17,13 @@ use tokio::sync::oneshot;
 #[must_use = "a delivery that is dropped unsettled comes again"]
 pub struct Delivery {
     // Present until it is settled or dropped.
-    parcel: Option<Box<Parcel>>,
+    parcel: Option<Parcel>,
     inlet: Arc<Inlet>,
 }
 
+#[expect(clippy::must_use_candidate, reason = "a settlement takes effect without being awaited")]
 impl Delivery {
-    pub(crate) const fn new(parcel: Box<Parcel>, inlet: Arc<Inlet>) -> Self {
+    pub(crate) const fn new(parcel: Parcel, inlet: Arc<Inlet>) -> Self {
         Self { parcel: Some(parcel), inlet }
     }
 
@@ -43,7 +44,7 @@ impl Delivery {
         }
         // A foreign client may not say the type: then the payload decides.
         if let Some(other) = message.type_name().filter(|name| ***name != *B::TYPE) {
-            let what = format!("the message is a `{other}`, not a `{}`", B::TYPE);
+            let what = format!("the message is of type `{other}`, not `{}`", B::TYPE);
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("decode"));
         }
         B::decode(message.body())
@@ -122,7 +123,7 @@ impl Delivery {
     /// # Errors
     /// [`ErrorKind::InvalidMessage`] when the message asks for no answer, [`ErrorKind::NotFound`] when the requester is gone,
     /// [`ErrorKind::Unauthorized`] when the address is not one of the broker's return addresses.
-    pub async fn reply<B: Body>(&self, body: &B) -> Result<Receipt> {
+    pub async fn reply(&self, body: impl IntoMessage) -> Result<Receipt> {
         self.inlet.replier().reply(self.message(), body).await
     }
 

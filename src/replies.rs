@@ -6,7 +6,7 @@ use crate::link::{Link, undropped};
 use crate::outlet::{Outlet, Sending, Settings};
 use crate::producer::one;
 use crate::status::Board;
-use crate::{Body, Error, ErrorKind, IntoMessage, Result};
+use crate::{Error, ErrorKind, IntoMessage, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,12 +41,12 @@ impl Replier {
         unsent
     }
 
-    pub(crate) async fn reply<B: Body>(&self, request: &Message, body: &B) -> Result<Receipt> {
+    pub(crate) async fn reply(&self, request: &Message, body: impl IntoMessage) -> Result<Receipt> {
+        let mut reply = body.into_message()?;
         let Some(address) = request.reply_to().cloned() else {
             let what = "the message has no return address: nobody waits for an answer";
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("reply"));
         };
-        let mut reply = body.into_message()?;
         reply.set_correlation_id(
             request.correlation_id().cloned().or_else(|| request.id().map(MessageId::to_text)),
         );

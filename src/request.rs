@@ -69,7 +69,7 @@ impl<R: Body> Request<R> {
         producer.send(message).await?;
         let reply = expected.reply().await.map_err(explain)?;
         if let Some(other) = reply.type_name().filter(|name| ***name != *R::TYPE) {
-            let what = format!("the reply is a `{other}`, not a `{}`", R::TYPE);
+            let what = format!("the reply is of type `{other}`, not `{}`", R::TYPE);
             return Err(explain(Error::new(ErrorKind::InvalidMessage, what)));
         }
         R::decode(reply.body()).map_err(explain)

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// Copies the delivery to the dead-letter channel, awaits the broker's word for the copy, then acknowledges the original. Until then it is held,
 /// and so is its key.
-pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Box<Parcel>, reason: String) -> Settlement {
+pub(super) fn bury(inlet: &Arc<Inlet>, parcel: Parcel, reason: String) -> Settlement {
     let (done, result) = oneshot::channel();
     let inlet = Arc::clone(inlet);
     // The application may settle on a thread outside of the runtime.

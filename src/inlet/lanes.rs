@@ -11,12 +11,12 @@ pub(super) struct Lanes(HashMap<MessageKey, Lane>);
 struct Lane {
     owner: u64,
     tie: Arc<Tie>,
-    followers: VecDeque<Box<Parcel>>,
+    followers: VecDeque<Parcel>,
 }
 
 impl Lanes {
     /// The parcel, if nothing of its key is out; else it waits.
-    pub(super) fn enter(&mut self, parcel: Box<Parcel>) -> Option<Box<Parcel>> {
+    pub(super) fn enter(&mut self, parcel: Parcel) -> Option<Parcel> {
         let Some(key) = parcel.message.key().cloned() else {
             return Some(parcel);
         };
@@ -35,7 +35,7 @@ impl Lanes {
     }
 
     /// The key's next, after its delivery `owner` was settled. Nothing when that is not out any more, as after a loss.
-    pub(super) fn leave(&mut self, key: Option<&MessageKey>, owner: u64) -> Option<Box<Parcel>> {
+    pub(super) fn leave(&mut self, key: Option<&MessageKey>, owner: u64) -> Option<Parcel> {
         let key = key?;
         let lane = self.0.get_mut(key).filter(|lane| lane.owner == owner)?;
         let next = lane.followers.pop_front();
@@ -52,7 +52,7 @@ impl Lanes {
     }
 
     /// Takes out what matches. Keys whose delivery is lost go on with what is left of them.
-    pub(super) fn take(&mut self, hit: impl Fn(&Parcel) -> bool) -> (Vec<Box<Parcel>>, Vec<Box<Parcel>>) {
+    pub(super) fn take(&mut self, hit: impl Fn(&Parcel) -> bool) -> (Vec<Parcel>, Vec<Parcel>) {
         let (mut taken, mut freed) = (Vec::new(), Vec::new());
         self.0.retain(|_, lane| {
             for parcel in std::mem::take(&mut lane.followers) {

@@ -137,7 +137,7 @@ impl Inlet {
     }
 
     /// The next delivery; `None` once the consumer leaves. Nothing is lost when the caller stops polling.
-    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Box<Parcel>>> {
+    pub(crate) fn poll_next(self: &Arc<Self>, cx: &Context<'_>) -> Poll<Option<Parcel>> {
         self.poll_ready(cx, |inlet, mut state| {
             let parcel = state.next()?;
             inlet.after_hand_out(state);
@@ -146,11 +146,7 @@ impl Inlet {
     }
 
     /// The next deliveries, as many as are there, at most `max`; `None` once the consumer leaves.
-    pub(crate) fn poll_batch(
-        self: &Arc<Self>,
-        max: usize,
-        cx: &Context<'_>,
-    ) -> Poll<Option<Vec<Box<Parcel>>>> {
+    pub(crate) fn poll_batch(self: &Arc<Self>, max: usize, cx: &Context<'_>) -> Poll<Option<Vec<Parcel>>> {
         self.poll_ready(cx, |inlet, mut state| {
             let mut batch = state.next_batch(max);
             inlet.after_hand_out(state);
@@ -211,7 +207,7 @@ impl Inlet {
     }
 
     /// The parcel, unless it has expired.
-    fn unexpired(self: &Arc<Self>, parcel: Box<Parcel>) -> Option<Box<Parcel>> {
+    fn unexpired(self: &Arc<Self>, parcel: Parcel) -> Option<Parcel> {
         if parcel.message.expires_at().is_some_and(|at| at <= self.link.clock.wall()) {
             self.expire(parcel);
             return None;
@@ -252,12 +248,12 @@ impl Inlet {
     }
 
     /// Handled: it never comes again.
-    pub(crate) fn ack(self: &Arc<Self>, parcel: Box<Parcel>) -> Settlement {
+    pub(crate) fn ack(self: &Arc<Self>, parcel: Parcel) -> Settlement {
         self.settle(parcel, Outcome::Ack, |state| state.counts.acked += 1)
     }
 
     /// All handled: none comes again.
-    pub(crate) fn ack_all(self: &Arc<Self>, parcels: Vec<Box<Parcel>>) -> Settlement {
+    pub(crate) fn ack_all(self: &Arc<Self>, parcels: Vec<Parcel>) -> Settlement {
         let mut state = self.lock();
         let first = state.outbox.next_seq();
         let mut result = Ok(());
@@ -276,7 +272,7 @@ impl Inlet {
     }
 
     /// Failed: it comes again after that time, or goes to the dead-letter channel when its attempts are used up.
-    pub(crate) fn retry(self: &Arc<Self>, parcel: Box<Parcel>, after: Duration) -> Settlement {
+    pub(crate) fn retry(self: &Arc<Self>, parcel: Parcel, after: Duration) -> Settlement {
         let limit = self.link.binding.channel.requirements().dead_letter_after;
         if limit.is_some_and(|limit| parcel.attempt >= limit) && self.dead_letters.is_some() {
             return self.reject(parcel, "attempts exhausted".into());
@@ -288,7 +284,7 @@ impl Inlet {
         self.park(parcel, after)
     }
 
-    fn park(&self, parcel: Box<Parcel>, after: Duration) -> Settlement {
+    fn park(&self, parcel: Parcel, after: Duration) -> Settlement {
         let due = self.link.clock.now() + after;
         let mut state = self.lock();
         let parked = state.park(parcel, due);
@@ -298,7 +294,7 @@ impl Inlet {
     }
 
     /// Not to be handled: a copy goes to the dead-letter channel, then it is acknowledged.
-    pub(crate) fn reject(self: &Arc<Self>, parcel: Box<Parcel>, reason: String) -> Settlement {
+    pub(crate) fn reject(self: &Arc<Self>, parcel: Parcel, reason: String) -> Settlement {
         if self.dead_letters.is_some() {
             return bury::bury(self, parcel, reason);
         }
@@ -313,7 +309,7 @@ impl Inlet {
     }
 
     /// The application has dropped it unsettled: it comes again.
-    pub(crate) fn dropped(self: &Arc<Self>, parcel: Box<Parcel>) {
+    pub(crate) fn dropped(self: &Arc<Self>, parcel: Parcel) {
         // The delivery is gone already, so is whoever could be told of an error; the broker gives it again in any case.
         drop(self.retry(parcel, Duration::ZERO));
     }
@@ -389,7 +385,7 @@ impl Inlet {
         status
     }
 
-    fn expire(self: &Arc<Self>, parcel: Box<Parcel>) {
+    fn expire(self: &Arc<Self>, parcel: Parcel) {
         let wanted = self.link.binding.channel.requirements().expired_to_dead_letter;
         drop(if wanted && self.dead_letters.is_some() {
             bury::bury(self, parcel, "expired".into())
@@ -400,7 +396,7 @@ impl Inlet {
 
     fn settle(
         self: &Arc<Self>,
-        parcel: Box<Parcel>,
+        parcel: Parcel,
         outcome: Outcome,
         count: impl FnOnce(&mut State),
     ) -> Settlement {

@@ -1,13 +1,17 @@
 use crate::adapter::{Extensions, Lease, Message, Received, Scope, Token};
 use crate::{Error, ErrorKind};
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// One delivery on its way through the portable layer, or in the application's hands.
+/// One delivery on its way through the portable layer, or in the application's hands. Boxed, since it is moved often, and used again.
 #[derive(Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct Parcel(Box<Contents>);
+
+#[derive(Debug)]
+pub(crate) struct Contents {
     pub(crate) message: Message,
     pub(crate) token: Token,
     pub(crate) attempt: u32,
@@ -15,7 +19,7 @@ pub(crate) struct Parcel {
     /// Its place in the order of arrival; unique within a consumer.
     pub(super) order: u64,
     pub(super) size: usize,
-    // What most deliveries lack, behind one pointer: a parcel is moved several times.
+    // What most deliveries lack.
     rare: Option<Box<Rare>>,
 }
 
@@ -25,10 +29,23 @@ struct Rare {
     extensions: Extensions,
 }
 
+impl Deref for Parcel {
+    type Target = Contents;
+    fn deref(&self) -> &Contents {
+        &self.0
+    }
+}
+
+impl DerefMut for Parcel {
+    fn deref_mut(&mut self) -> &mut Contents {
+        &mut self.0
+    }
+}
+
 impl Parcel {
     /// An empty parcel, to be filled.
-    pub(super) fn empty(tie: &Arc<Tie>) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn empty(tie: &Arc<Tie>) -> Self {
+        Self(Box::new(Contents {
             message: Message::default(),
             token: Token::number(0),
             attempt: 1,
@@ -36,7 +53,7 @@ impl Parcel {
             order: 0,
             size: 0,
             rare: None,
-        })
+        }))
     }
 
     /// Fills an empty parcel in place.

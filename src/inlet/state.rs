@@ -17,9 +17,9 @@ pub(super) struct State {
     pub(super) generation: u64,
     flow: Flow,
     prefetch: Room,
-    ready: VecDeque<Box<Parcel>>,
+    ready: VecDeque<Parcel>,
     lanes: Lanes,
-    parked: BTreeMap<(Instant, u64), Box<Parcel>>,
+    parked: BTreeMap<(Instant, u64), Parcel>,
     ties: Vec<Arc<Tie>>,
     leases: HashMap<u64, Leased>,
     due: BTreeSet<(Instant, u64)>,
@@ -48,8 +48,7 @@ pub(super) struct State {
     /// Received by the application's task; kept for its room.
     pub(super) batch: Vec<Received>,
     /// Empty parcels to be used again, so that a delivery costs no allocation.
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
-    spare: Vec<Box<Parcel>>,
+    spare: Vec<Parcel>,
 }
 
 /// Where a consumer is in its life.
@@ -136,7 +135,7 @@ impl State {
         receiver: &Arc<dyn Receiver>,
         batch: &mut Vec<Received>,
         bury_undecodable: bool,
-    ) -> Vec<Box<Parcel>> {
+    ) -> Vec<Parcel> {
         let mut bury = Vec::new();
         if !self.receiver.as_ref().is_some_and(|current| Arc::ptr_eq(current, receiver)) {
             // Its receiver is gone: all of it comes again.
@@ -201,20 +200,20 @@ impl State {
         tie
     }
 
-    fn enter(&mut self, parcel: Box<Parcel>) {
+    fn enter(&mut self, parcel: Parcel) {
         let parcel = if self.flow.ordered { self.lanes.enter(parcel) } else { Some(parcel) };
         self.ready.extend(parcel);
     }
 
     /// The next for the application, now in its hands.
-    pub(super) fn next(&mut self) -> Option<Box<Parcel>> {
+    pub(super) fn next(&mut self) -> Option<Parcel> {
         let parcel = self.ready.pop_front()?;
         self.begin(&parcel);
         Some(parcel)
     }
 
     /// The next for the application, at most so many, now in its hands.
-    pub(super) fn next_batch(&mut self, max: usize) -> Vec<Box<Parcel>> {
+    pub(super) fn next_batch(&mut self, max: usize) -> Vec<Parcel> {
         let count = self.ready.len().min(max.max(1));
         let batch: Vec<_> = self.ready.drain(..count).collect();
         batch.iter().for_each(|parcel| self.begin(parcel));
@@ -227,14 +226,14 @@ impl State {
     }
 
     /// Queues the settlement of a delivery that the application had.
-    pub(super) fn settle(&mut self, parcel: Box<Parcel>, outcome: Outcome) -> Result<u64> {
+    pub(super) fn settle(&mut self, parcel: Parcel, outcome: Outcome) -> Result<u64> {
         self.returned(&parcel)?;
         let seq = self.outbox.push(parcel.token.clone(), outcome);
         self.finish(parcel);
         Ok(seq)
     }
 
-    fn finish(&mut self, mut parcel: Box<Parcel>) {
+    fn finish(&mut self, mut parcel: Parcel) {
         self.forget(&parcel);
         if let Some(next) = self.lanes.leave(parcel.message.key(), parcel.order) {
             self.ready.push_back(next);
@@ -253,7 +252,7 @@ impl State {
     }
 
     /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
-    pub(super) fn park(&mut self, mut parcel: Box<Parcel>, due: Instant) -> Result<()> {
+    pub(super) fn park(&mut self, mut parcel: Parcel, due: Instant) -> Result<()> {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
         if self.flow.counted {
@@ -266,7 +265,7 @@ impl State {
     }
 
     /// A delivery that could not be buried: it waits to be given back.
-    pub(super) fn unburied(&mut self, parcel: Box<Parcel>, now: Instant) {
+    pub(super) fn unburied(&mut self, parcel: Parcel, now: Instant) {
         if self.returned(&parcel).is_ok() {
             self.parked.insert((now, parcel.order), parcel);
         }
@@ -436,7 +435,7 @@ impl State {
         waiting.len()
     }
 
-    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Box<Parcel>> {
+    fn take_waiting(&mut self, hit: impl Fn(&Parcel) -> bool) -> Vec<Parcel> {
         let mut taken = Vec::new();
         for parcel in std::mem::take(&mut self.ready) {
             if hit(&parcel) { taken.push(parcel) } else { self.ready.push_back(parcel) }
