@@ -4,6 +4,7 @@ use crate::adapter::{
 };
 use crate::builder::{Builder, Options};
 use crate::config::{Bindings, Bound, check_name};
+use crate::consumer::ReceiveFrom;
 use crate::foreign::Foreign;
 use crate::inlet::Inlet;
 use crate::link::{Link, undropped};
@@ -11,8 +12,9 @@ use crate::opening::{OpenConsumer, OpenProducer};
 use crate::outlet::{Outlet, Sending};
 use crate::producer::one;
 use crate::replies::{Mailbox, Replier};
+use crate::request::Request;
 use crate::status::{Board, Status};
-use crate::{Command, Config, Error, ErrorKind, From, IntoMessage, Request, Result};
+use crate::{Command, Config, Error, ErrorKind, IntoMessage, Result};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -92,6 +94,15 @@ impl Broker {
         Self::open(Config::url(url)?).await
     }
 
+    /// Connects nothing yet, for services that start before their brokers: opening producers and consumers then waits for them.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, by the path of its field.
+    #[doc(alias = "connect_lazy")]
+    pub fn open_lazy(config: Config) -> Result<Self> {
+        Self::builder().config(config).open_lazy()
+    }
+
     /// Opens a broker with other than the default options.
     pub fn builder() -> Builder {
         Builder::new()
@@ -105,7 +116,7 @@ impl Broker {
 
     /// A consumer of a point-to-point channel, a subscription or dead letters: `broker.consumer(&ORDERS).await?`.
     #[doc(alias = "subscriber")]
-    pub fn consumer(&self, from: impl Into<From>) -> OpenConsumer {
+    pub fn consumer(&self, from: impl Into<ReceiveFrom>) -> OpenConsumer {
         OpenConsumer::new(self.clone(), from.into())
     }
 
@@ -180,10 +191,10 @@ impl Broker {
     ///
     /// # Errors
     /// What the broker says.
-    pub async fn delete(&self, what: impl Into<From>) -> Result<()> {
+    pub async fn delete(&self, what: impl Into<ReceiveFrom>) -> Result<()> {
         self.check_open()?;
         let (named, link, topology) = match what.into() {
-            From::Channel(channel) => {
+            ReceiveFrom::Channel(channel) => {
                 let (named, link, _) = self.link(&channel)?;
                 (named, link.clone(), Topology::Channel(link.binding))
             }
@@ -357,23 +368,23 @@ impl Broker {
     }
 
     /// Where a consumer receives from, checked against the kind of the channel.
-    pub(crate) fn source(&self, from: From) -> Result<(&Named, Link, Bound, Source)> {
+    pub(crate) fn source(&self, from: ReceiveFrom) -> Result<(&Named, Link, Bound, Source)> {
         let wrong = |what: String, help: String| Err(Error::new(ErrorKind::Config, what).with_help(help));
         let (channel, name) = match &from {
-            From::Channel(channel) => (channel, None),
-            From::Subscription(subscription) => (subscription.channel(), subscription.name()),
-            From::DeadLetters(dead) => (dead.channel(), dead.subscription()),
+            ReceiveFrom::Channel(channel) => (channel, None),
+            ReceiveFrom::Subscription(subscription) => (subscription.channel(), subscription.name()),
+            ReceiveFrom::DeadLetters(dead) => (dead.channel(), dead.subscription()),
         };
         let published = channel.kind() == ChannelKind::PublishSubscribe;
         let portable = channel.name();
         match &from {
-            From::Subscription(_) if !published => {
+            ReceiveFrom::Subscription(_) if !published => {
                 return wrong(
                     format!("channel `{portable}` is point-to-point and has no subscriptions"),
                     "give the channel itself to `consumer`: all its consumers share the messages".into(),
                 );
             }
-            From::Channel(_) if published => {
+            ReceiveFrom::Channel(_) if published => {
                 return wrong(
                     format!("channel `{portable}` is publish-subscribe, and a consumer of it needs a subscription"),
                     "use `channel.subscription(\"name\")` for one that lasts and is shared by its consumers, or \
@@ -381,7 +392,7 @@ impl Broker {
                         .into(),
                 );
             }
-            From::DeadLetters(_) if published && name.is_none() => {
+            ReceiveFrom::DeadLetters(_) if published && name.is_none() => {
                 return wrong(
                     format!(
                         "channel `{portable}` is publish-subscribe: its subscriptions have dead letters, not the channel"
@@ -398,9 +409,9 @@ impl Broker {
         let (named, link, bound) = self.link(channel)?;
         let binding = Arc::clone(&link.binding);
         let source = match from {
-            From::Channel(_) => Source::Channel(binding),
-            From::Subscription(subscription) => Source::Subscription(binding, subscription),
-            From::DeadLetters(_) => Source::DeadLetter(binding, name),
+            ReceiveFrom::Channel(_) => Source::Channel(binding),
+            ReceiveFrom::Subscription(subscription) => Source::Subscription(binding, subscription),
+            ReceiveFrom::DeadLetters(_) => Source::DeadLetter(binding, name),
         };
         Ok((named, link, bound, source))
     }

@@ -100,7 +100,7 @@ impl Drop for Consumer {
 /// Where a consumer receives from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum From {
+pub enum ReceiveFrom {
     /// A point-to-point channel.
     Channel(Channel),
     /// A subscription to a publish-subscribe channel.
@@ -109,19 +109,19 @@ pub enum From {
     DeadLetters(DeadLetters),
 }
 
-impl std::convert::From<&Channel> for From {
+impl From<&Channel> for ReceiveFrom {
     fn from(channel: &Channel) -> Self {
         Self::Channel(channel.clone())
     }
 }
 
-impl std::convert::From<Subscription> for From {
+impl From<Subscription> for ReceiveFrom {
     fn from(subscription: Subscription) -> Self {
         Self::Subscription(subscription)
     }
 }
 
-impl std::convert::From<DeadLetters> for From {
+impl From<DeadLetters> for ReceiveFrom {
     fn from(dead_letters: DeadLetters) -> Self {
         Self::DeadLetters(dead_letters)
     }

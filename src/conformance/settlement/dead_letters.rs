@@ -2,10 +2,11 @@
 
 use super::{lasting_with, left_is};
 use crate::adapter::Timestamp;
+use crate::builder::ReceiveFrom;
 use crate::conformance::check::{Checked, ensure};
 use crate::conformance::fidelity::same;
 use crate::conformance::lab::{Lab, Route, messages};
-use crate::{Consumer, Delivery, From, Message, dead_letter};
+use crate::{Consumer, Delivery, Message, dead_letter};
 use std::time::Duration;
 
 pub(super) async fn reject_dead_letters_once(lab: Lab) -> Checked {
@@ -124,7 +125,7 @@ pub(in crate::conformance) async fn expect(
     Ok(letter)
 }
 
-pub(in crate::conformance) fn dead_letters_of(route: &Route) -> From {
+pub(in crate::conformance) fn dead_letters_of(route: &Route) -> ReceiveFrom {
     match &route.subscription {
         Some(subscription) => subscription.dead_letters().into(),
         None => route.named().dead_letters().into(),
