@@ -1,5 +1,6 @@
 use crate::adapter::{Capabilities, Channel, DeadLetters, Subscription};
-use crate::broker::Closed;
+use crate::broker::Broker;
+use crate::closing::Closed;
 use crate::inlet::{ConsumerStatus, Inlet};
 use crate::{Batch, Delivery, Result};
 use futures_core::Stream;
@@ -20,11 +21,13 @@ use tokio::task::coop::consume_budget;
 #[derive(Debug)]
 pub struct Consumer {
     inlet: Arc<Inlet>,
+    // Keeps the broker open.
+    _broker: Option<Broker>,
 }
 
 impl Consumer {
-    pub(crate) const fn new(inlet: Arc<Inlet>) -> Self {
-        Self { inlet }
+    pub(crate) const fn new(inlet: Arc<Inlet>, broker: Option<Broker>) -> Self {
+        Self { inlet, _broker: broker }
     }
 
     /// The next delivery; `None` once the consumer is closed.

@@ -58,6 +58,7 @@ mod body;
 mod broker;
 pub mod builder;
 mod clock;
+mod closing;
 #[cfg(feature = "json")]
 mod codec;
 #[cfg(not(feature = "json"))]

@@ -45,7 +45,7 @@ impl OpenProducer {
     /// exist and is not to be declared; [`ErrorKind::Conflict`] when it exists otherwise; [`ErrorKind::Unauthorized`].
     async fn open(self) -> Result<Producer> {
         let outlet = self.broker.outlet(&self.channel, self.window).await?;
-        Ok(Producer::new(outlet, self.within))
+        Ok(Producer::new(outlet, self.within, self.broker))
     }
 }
 
@@ -117,7 +117,7 @@ impl OpenConsumer {
                 Inlet::open(link, source, settings, dead_letters.clone(), Arc::clone(replier), status)
             })
             .await?;
-        let consumer = Consumer::new(Arc::clone(&inlet));
+        let consumer = Consumer::new(Arc::clone(&inlet), Some(self.broker.clone()));
         self.broker.keep(&inlet)?;
         Ok(consumer)
     }

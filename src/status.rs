@@ -1,6 +1,6 @@
 //! How brokers and consumers are doing, and what closing has left.
 
-pub use crate::broker::Closed;
+pub use crate::closing::Closed;
 pub use crate::inlet::ConsumerStatus;
 
 use std::collections::{BTreeMap, HashMap};
