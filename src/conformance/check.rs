@@ -136,6 +136,22 @@ pub async fn run(check: &Check, fixture: Arc<dyn Fixture>) -> Verdict {
     }
 }
 
+/// The capabilities that an adapter declares and that no check has put to the test and passed.
+///
+/// Meant for the end of a whole run: what is left over was declared and never shown, which is as bad as a failed check.
+#[must_use]
+pub fn unexercised<'a>(
+    declared: &crate::adapter::Capabilities,
+    verdicts: impl IntoIterator<Item = (&'a Check, &'a Verdict)>,
+) -> Vec<Capability> {
+    let passed = verdicts.into_iter().filter(|(_, verdict)| **verdict == Verdict::Passed);
+    let shown: Vec<Capability> = passed.flat_map(|(check, _)| check.exercises).copied().collect();
+    Capability::ALL
+        .into_iter()
+        .filter(|capability| declared.has(*capability) && !shown.contains(capability))
+        .collect()
+}
+
 /// How an experiment ends early.
 #[derive(Debug)]
 pub(super) enum Stop {

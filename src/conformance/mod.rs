@@ -30,7 +30,7 @@ mod scopes;
 mod secrets;
 mod settlement;
 
-pub use check::{Check, Verdict, checks, run};
+pub use check::{Check, Verdict, checks, run, unexercised};
 pub use faults::Faults;
 pub use fixture::{Fixture, Hook, Timing};
 pub use history::{Arrival, History, Sent};

@@ -14,7 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let report = Arc::new(Report::default());
-    let trials = fixtures()
+    let fixtures = fixtures();
+    let trials = fixtures
         .iter()
         .flat_map(|fixture| {
             let alone = Arc::new(RwLock::new(()));
@@ -23,8 +24,10 @@ fn main() -> ExitCode {
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    report.print();
-    conclusion.exit_code()
+    match report.print(&fixtures) {
+        true => conclusion.exit_code(),
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// Every adapter of this workspace. A new one adds a line.

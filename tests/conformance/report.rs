@@ -1,9 +1,9 @@
 //! What a whole run has shown, per adapter.
 
-use anybroker::conformance::{Verdict, checks};
+use anybroker::conformance::{Fixture, Verdict, checks, unexercised};
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The verdicts of a run, by adapter and check.
 #[derive(Default)]
@@ -15,17 +15,39 @@ impl Report {
         verdicts.entry(fixture.to_owned()).or_default().insert(check, verdict);
     }
 
-    /// One line per adapter, with what was skipped and why; the matrix too when it is asked for.
-    pub(crate) fn print(&self) {
-        let verdicts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// One line per adapter, with what was skipped and why; the matrix too when it is asked for. Says whether each whole run has shown all that its
+    /// adapter declares.
+    pub(crate) fn print(&self, fixtures: &[Arc<dyn Fixture>]) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
-        for (fixture, verdicts) in &*verdicts {
-            text.push_str(&summary(fixture, verdicts));
+        let mut complete = true;
+        for (name, verdicts) in &*all {
+            text.push_str(&summary(name, verdicts));
+            let fixture = fixtures.iter().find(|fixture| fixture.name() == name);
+            if let Some(fixture) = fixture.filter(|_| verdicts.len() == checks().len()) {
+                let idle = never_shown(fixture, verdicts);
+                complete &= idle.is_empty();
+                idle.iter().for_each(|idle| text.push_str(&format!("  declared and never shown: {idle}\n")));
+            }
         }
         if std::env::var_os("CONFORMANCE_MATRIX").is_some() {
-            text.push_str(&matrix(&verdicts));
+            text.push_str(&matrix(&all));
         }
         let _ = std::io::stdout().write_all(text.as_bytes());
+        complete
+    }
+}
+
+fn never_shown(fixture: &Arc<dyn Fixture>, verdicts: &BTreeMap<&'static str, Verdict>) -> Vec<String> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return vec![String::from("unknown, for want of a runtime")];
+    };
+    match runtime.block_on(fixture.adapter()).map(|adapter| adapter.capabilities()) {
+        Ok(declared) => {
+            let run = checks().iter().filter_map(|check| Some((check, verdicts.get(check.name)?)));
+            unexercised(&declared, run).iter().map(ToString::to_string).collect()
+        }
+        Err(error) => vec![format!("unknown: {error}")],
     }
 }
 

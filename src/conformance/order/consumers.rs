@@ -80,25 +80,23 @@ pub(super) async fn consumer_leaves(lab: Lab) -> Checked {
     let route = in_order(&lab)?;
     let history = History::new();
     let leaver = lab.broker().await?;
-    let mut leaving = lab.consumer(&leaver, route.from()).await?;
-    let staying = reader(&lab, &route, &history, "staying").await?;
-    let sending = Sending::begin(&lab, &route, &history).await?;
-    // It handles some, and goes with some in its hands, some queued behind them.
-    for _ in 0..6 {
-        let Some(delivery) = within_5_ms(&lab, &mut leaving).await? else { continue };
+    let mut leaving = lab.consumer_of(&leaver, route.from(), PREFETCH).await?;
+    Sending::begin(&lab, &route, &history).await?.end(&lab).await?;
+    for _ in 0..4 {
+        let delivery = lab.next(&mut leaving).await?;
         history.arrived(HERE, "leaving", delivery.message(), None);
         drop(delivery.ack());
     }
-    let held = within_5_ms(&lab, &mut leaving).await?;
+    // It goes with one in its hands and some queued behind that, while much of the same keys waits at the broker.
+    let held = lab.next(&mut leaving).await?;
+    history.arrived(HERE, "leaving", held.message(), None);
+    lab.until("the queue behind it to fill", || leaving.status().unsettled > PREFETCH / 2).await?;
+    let staying = reader(&lab, &route, &history, "staying").await?;
     let (closed, ()) = tokio::join!(lab.within("the consumer's close", leaving.close()), async {
         lab.pause(Duration::from_millis(5)).await;
-        if let Some(delivery) = held {
-            history.arrived(HERE, "leaving", delivery.message(), None);
-            drop(delivery.ack());
-        }
+        drop(held.ack());
     });
     closed??;
-    sending.end(&lab).await?;
     let ended = staying.await;
     kept(&history)?;
     ended??;
@@ -131,6 +129,33 @@ pub(super) async fn consumer_dropped_unsettled(lab: Lab) -> Checked {
     ended?
 }
 
+pub(super) async fn consumer_killed(lab: Lab) -> Checked {
+    let route = in_order(&lab)?;
+    let history = History::new();
+    let (adapter, kill) = lab.fixture().mortal().await?;
+    let doomed = lab.broker_over(adapter).await?;
+    let mut dying = lab.consumer_of(&doomed, route.from(), PREFETCH).await?;
+    let sending = Sending::begin(&lab, &route, &history).await?;
+    let mut held = Vec::new();
+    for n in 0..7 {
+        let delivery = lab.next(&mut dying).await?;
+        history.arrived(HERE, "killed", delivery.message(), None);
+        match n % 2 {
+            0 => held.push(delivery),
+            _ => lab.within("settling", delivery.ack()).await??,
+        }
+    }
+    // It dies with some in its hands and some queued behind them, and the next consumer is there at once.
+    kill.await;
+    let next = reader(&lab, &route, &history, "next").await?;
+    sending.end(&lab).await?;
+    let ended = next.await;
+    kept(&history)?;
+    ended??;
+    drop(held);
+    lab.close(&doomed).await
+}
+
 pub(super) async fn across_retry(lab: Lab) -> Checked {
     let route = in_order(&lab)?;
     let broker = lab.broker().await?;
@@ -138,15 +163,24 @@ pub(super) async fn across_retry(lab: Lab) -> Checked {
     let producer = lab.producer(&broker, &route).await?;
     let history = History::new();
     lab.send_all(&producer, &history, "p", &messages("p", &["a", "b"], 20)).await?;
+    let clock = lab.clock();
     let mut handled = Vec::new();
-    let mut failures = 0;
+    let (mut failures, mut failed_at) = (0, clock.now());
     while handled.len() < 20 {
         let delivery = lab.next(&mut consumer).await?;
         let message = delivery.message().clone();
         history.arrived(HERE, "c", &message, None);
         let id = message.id().map(ToString::to_string).unwrap_or_default();
+        if id == "p/a-0" && failures > 0 {
+            let waited = clock.now() - failed_at;
+            ensure!(
+                waited >= lab.timing().quiet,
+                "came again after {waited:?}, asked for {:?}",
+                lab.timing().quiet
+            );
+        }
         if id == "p/a-0" && failures < 2 {
-            failures += 1;
+            (failures, failed_at) = (failures + 1, clock.now());
             delivery.retry(lab.timing().quiet);
             continue;
         }

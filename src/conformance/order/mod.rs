@@ -3,11 +3,11 @@
 mod consumers;
 mod sends;
 
-use super::History;
 use super::bare::BareReceiver;
 use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, Route, messages, numbered};
 use super::settlement::lasting_with;
+use super::{History, Hook};
 use crate::adapter::{Capability, Outcome};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("order/consumer-joins", consumers::consumer_joins).needs(NEEDS),
     check!("order/consumer-leaves", consumers::consumer_leaves).needs(NEEDS),
     check!("order/consumer-dropped-unsettled", consumers::consumer_dropped_unsettled).needs(NEEDS),
+    check!("order/consumer-killed", consumers::consumer_killed).needs(NEEDS).hooks(&[Hook::Kill]),
     check!("order/across-retry", consumers::across_retry).needs(NEEDS),
     check!("order/partial-batch-failure", sends::partial_batch_failure).needs(NEEDS),
     check!("order/failed-send-fails-its-followers", sends::failed_send_fails_its_followers).needs(NEEDS),
@@ -42,7 +43,10 @@ async fn per_key_competing(lab: Lab) -> Checked {
 async fn competing(lab: &Lab, consumers: u64) -> Checked {
     const COUNT: usize = 280;
     let link = lab.connect().await?;
-    let route = lasting_with(lab, |channel| channel.order_per_key())?;
+    let route = match consumers {
+        1 => lab.route(|channel| channel.order_per_key()),
+        _ => in_order(lab)?,
+    };
     link.declare(&route.topology()).await?;
     let history = History::new();
     let mut reading = tokio::task::JoinSet::new();

@@ -1,12 +1,13 @@
 //! What is rejected, or fails once too often, is in the dead-letter channel: once, with the reason.
 
-use super::{lasting_with, left_is};
-use crate::adapter::Timestamp;
+use super::{lasting, lasting_with, left_is};
+use crate::adapter::{Capability, Timestamp};
 use crate::builder::ReceiveFrom;
+use crate::conformance::Faults;
 use crate::conformance::check::{Checked, ensure};
 use crate::conformance::fidelity::same;
 use crate::conformance::lab::{Lab, Route, messages};
-use crate::{Consumer, Delivery, Message, dead_letter};
+use crate::{Consumer, Delivery, ErrorKind, Message, dead_letter};
 use std::time::Duration;
 
 pub(super) async fn reject_dead_letters_once(lab: Lab) -> Checked {
@@ -44,6 +45,28 @@ pub(super) async fn reject_dead_letters_once(lab: Lab) -> Checked {
     same(&bad, &copy)?;
     letter.ack();
     lab.silent(&mut letters, "one was rejected").await?;
+    lab.close(&broker).await?;
+    left_is(&lab, &route, &[]).await.map(drop)
+}
+
+pub(super) async fn reject_without_dead_letters(lab: Lab) -> Checked {
+    let faults = Faults::new();
+    faults.without(Capability::DeadLetter);
+    let broker = lab.broker_over(faults.over(lab.fixture().adapter().await?)).await?;
+    let route = lasting(&lab)?;
+    let mut consumer = lab.consumer(&broker, route.from()).await?;
+    let producer = lab.producer(&broker, &route).await?;
+    lab.send(&producer, &messages("p", &[], 1)).await?;
+    match lab.within("the reject", lab.next(&mut consumer).await?.reject("bad")).await? {
+        Ok(()) => ensure!(false, "rejected, and there is no dead-letter channel to hold it"),
+        Err(error) => {
+            ensure!(error.kind() == ErrorKind::Unsupported, "no dead-letter channel says {error:?}")
+        }
+    }
+    // It is not lost for that.
+    let again = lab.next(&mut consumer).await?;
+    ensure!(again.attempt() == 2, "the second attempt came as attempt {}", again.attempt());
+    lab.within("settling", again.ack()).await??;
     lab.close(&broker).await?;
     left_is(&lab, &route, &[]).await.map(drop)
 }

@@ -28,6 +28,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("settlement/dropped-delivery-returns", retries::dropped_delivery_returns),
     check!("settlement/consumer-closed-is-an-error", retries::consumer_closed_is_an_error),
     check!("settlement/reject-dead-letters-once", dead_letters::reject_dead_letters_once).needs(DEAD_LETTER),
+    check!("settlement/reject-without-dead-letters", dead_letters::reject_without_dead_letters),
     check!("settlement/last-attempt-dead-letters", dead_letters::last_attempt_dead_letters)
         .needs(DEAD_LETTER),
     check!("settlement/dead-letters-of-a-subscription", dead_letters::of_a_subscription).needs(&[
