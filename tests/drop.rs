@@ -2,7 +2,7 @@
 
 use anybroker::adapter::{Clock, SystemClock};
 use anybroker::memory::MemoryBroker;
-use anybroker::{Broker, Channel, Consumer, Message, Producer, Result};
+use anybroker::{Broker, Channel, Consumer, Delivery, Message, Producer, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,34 +55,34 @@ enum Handle {
 }
 
 #[test]
-fn settling_and_dropping_work_outside_of_the_runtime() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let (broker, mut consumer, deliveries) = runtime.block_on(async {
-        let broker = Broker::connect("memory://").await?;
-        let mut consumer = broker.consumer(&ORDERS).await?;
-        let mut deliveries = Vec::new();
-        for body in ["rejected", "dropped"] {
-            broker.send(&ORDERS, Message::new(body)).await?;
-            deliveries.push(consumer.receive().await?.expect("open"));
-        }
-        Ok::<_, anybroker::Error>((broker, consumer, deliveries))
-    })?;
+fn settling_and_dropping_work_outside_of_the_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let (broker, mut consumer, deliveries) = runtime.block_on(two_deliveries()).expect("on memory");
     let mut deliveries = deliveries.into_iter();
-    let rejected = deliveries.next().map(|delivery| delivery.reject("from a plain thread"));
+    let rejected = deliveries.next().expect("two").reject("from a plain thread");
     drop(deliveries);
-    runtime.block_on(async {
-        rejected.expect("one").await?;
+    let checked = async {
+        rejected.await?;
         let again = consumer.receive().await?.expect("open");
         assert_eq!((again.message().body(), again.attempt()), (&b"dropped"[..], 2));
         again.ack().await?;
         let mut dead = broker.consumer(ORDERS.dead_letters()).await?;
         assert_eq!(dead.receive().await?.expect("open").message().body(), b"rejected");
-        Ok(())
-    })
+        Ok::<_, anybroker::Error>(())
+    };
+    runtime.block_on(checked).expect("on memory");
+}
+
+async fn two_deliveries() -> Result<(Broker, Consumer, Vec<Delivery>)> {
+    let broker = Broker::connect("memory://").await?;
+    let mut consumer = broker.consumer(&ORDERS).await?;
+    let mut deliveries = Vec::new();
+    for body in ["rejected", "dropped"] {
+        broker.send(&ORDERS, Message::new(body)).await?;
+        deliveries.extend(consumer.receive().await?);
+    }
+    Ok((broker, consumer, deliveries))
 }
 
 async fn until(condition: impl Fn() -> bool) {
