@@ -109,14 +109,11 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     let mut backoff = inlet.settings.backoff;
     let mut stalled = false;
     let here = handle.receiver.try_receive(Room::new(1, 1), &mut batch).is_some();
-    inlet.take_in(&handle.receiver, &mut batch);
+    inlet.take_in(&handle.receiver, &mut batch, false);
     inlet.lock().lingers = here;
     while let Some(room) = inlet.room(&handle).await {
         let received = handle.receiver.receive_batch(room, &mut batch).await;
-        if here {
-            inlet.lock().task_receives = false;
-        }
-        inlet.take_in(&handle.receiver, &mut batch);
+        inlet.take_in(&handle.receiver, &mut batch, here);
         match received {
             Ok(Receive::Ended) => return,
             Ok(_) => {
@@ -219,9 +216,14 @@ impl Inlet {
         }
     }
 
-    /// Takes in what that receiver has given.
-    pub(super) fn take_in(self: &Arc<Self>, receiver: &Arc<dyn Receiver>, batch: &mut Vec<Received>) {
-        if batch.is_empty() {
+    /// Takes in what that receiver has given. With `hand_over` the application's task receives from now on, behind this batch.
+    pub(super) fn take_in(
+        self: &Arc<Self>,
+        receiver: &Arc<dyn Receiver>,
+        batch: &mut Vec<Received>,
+        hand_over: bool,
+    ) {
+        if batch.is_empty() && !hand_over {
             return;
         }
         if !self.settings.foreign.is_empty() {
@@ -232,7 +234,10 @@ impl Inlet {
         let (bury, waker, work) = {
             let mut state = self.lock();
             let bury = state.take_in(receiver, batch, self.dead_letters.is_some());
-            let waker = if state.is_ready() { state.waker.take() } else { None };
+            if hand_over {
+                state.task_receives = false;
+            }
+            let waker = if state.is_ready() || hand_over { state.waker.take() } else { None };
             let work = state.has_leases() || state.outbox.is_waiting();
             (bury, waker, work && std::mem::take(&mut state.settler_sleeps))
         };

@@ -227,7 +227,7 @@ impl Inlet {
             drop(state);
             let received = receiver.try_receive(room, &mut batch).is_some_and(|count| count > 0);
             if received {
-                self.take_in(&receiver, &mut batch);
+                self.take_in(&receiver, &mut batch, false);
             }
             state = self.lock();
             state.batch = batch;
