@@ -2,6 +2,7 @@ use crate::adapter::{
     Capabilities, Channel, ChannelKind, Clock, Receipt, SendOutcome, Source, Target, Text, Topology,
 };
 use crate::builder::{Builder, Options};
+use crate::clock::later;
 use crate::closing::{Closed, Closing, Named};
 use crate::config::{Bindings, Bound, check_name};
 use crate::consumer::ReceiveFrom;
@@ -113,7 +114,7 @@ impl Broker {
         let outlet = match self.opened(channel)? {
             Some(outlet) => outlet,
             None => {
-                let deadline = self.0.clock.now() + self.0.options.send_within;
+                let deadline = later(self.0.clock.now(), self.0.options.send_within);
                 tokio::select! {
                     opened = self.outlet(channel, self.0.options.window()) => opened?,
                     () = self.0.clock.sleep_until(deadline) => {
@@ -410,7 +411,7 @@ impl Broker {
                 Err(error) if self.0.options.patient && error.is_retryable() => {
                     self.check_open()?;
                     tracing::warn!(%error, "not open yet");
-                    self.0.clock.sleep_until(self.0.clock.now() + backoff.next_wait()).await;
+                    self.0.clock.sleep_until(later(self.0.clock.now(), backoff.next_wait())).await;
                 }
                 other => return other,
             }

@@ -31,6 +31,12 @@ impl Clock for SystemClock {
     }
 }
 
+/// That long after `now`; for durations beyond all time, in ten years.
+pub(crate) fn later(now: Instant, by: Duration) -> Instant {
+    const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    now.checked_add(by).or_else(|| now.checked_add(LONG)).unwrap_or(now)
+}
+
 /// Time that stands still until a test moves it. Clones share one time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Manual>);

@@ -1,5 +1,6 @@
 use crate::adapter::{Adapter, Binding, Channel, Clock, Declare, Text};
 use crate::builder::Options;
+use crate::clock::later;
 use crate::foreign::Foreign;
 use crate::inlet::Inlet;
 use crate::link::{Link, undropped};
@@ -33,7 +34,7 @@ pub(crate) struct Closing {
 impl Closing {
     /// Consumers leave, producers send what waits, connections close.
     pub(crate) async fn run(self) -> Closed {
-        let deadline = self.clock.now() + self.leave_within;
+        let deadline = later(self.clock.now(), self.leave_within);
         // All begin to leave before the first is waited for.
         self.inlets.iter().for_each(|inlet| inlet.leave());
         let mut closed = Closed::default();
@@ -52,7 +53,7 @@ impl Closing {
                 result = closing => if let Err(error) = result {
                     tracing::warn!(broker = %named.name, %error, "the connection did not close cleanly");
                 },
-                () = self.clock.sleep_until(self.clock.now() + self.open_within) => {}
+                () = self.clock.sleep_until(later(self.clock.now(), self.open_within)) => {}
             }
         }
         self.board.close();

@@ -2,6 +2,7 @@ use crate::adapter::{
     Adapter, Binding, Capabilities, Clock, Declare, Events, Opened, Receiver, ReceiverOptions, Room, Sender,
     SenderOptions, Source, Target, Text, Topology,
 };
+use crate::clock::later;
 use crate::{Error, ErrorKind, Result, effective};
 use std::future::Future;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl Link {
         };
         self.prepare(topology).await?;
         let options =
-            SenderOptions::new(self.clock.now() + self.open_within, Arc::clone(&self.clock), events);
+            SenderOptions::new(later(self.clock.now(), self.open_within), Arc::clone(&self.clock), events);
         let opened =
             self.adapter.open_sender(to, &options).await.map_err(|e| self.explain(e, "open sender"))?;
         match to {
@@ -68,7 +69,7 @@ impl Link {
         let options = ReceiverOptions::new(
             prefetch,
             self.instance.clone(),
-            self.clock.now() + self.open_within,
+            later(self.clock.now(), self.open_within),
             Arc::clone(&self.clock),
             events,
         );

@@ -2,6 +2,7 @@ use crate::adapter::{
     Adapter, Events, Message, MessageId, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle,
     Target, Text,
 };
+use crate::clock::later;
 use crate::link::{Link, undropped};
 use crate::outlet::{Outlet, Sending, Settings};
 use crate::producer::one;
@@ -72,7 +73,7 @@ impl Replier {
                 .await?;
         if outlets.len() >= ADDRESSES {
             let (_, oldest) = outlets.remove(0);
-            let deadline = self.link.clock.now() + self.link.open_within;
+            let deadline = later(self.link.clock.now(), self.link.open_within);
             tokio::spawn(async move { oldest.close(deadline).await });
         }
         outlets.push((address.clone(), Arc::clone(&outlet)));
@@ -116,7 +117,7 @@ impl Mailbox {
         let options = ReceiverOptions::new(
             Room::new(1024, 64 << 20),
             self.link.instance.clone(),
-            self.link.clock.now() + self.link.open_within,
+            later(self.link.clock.now(), self.link.open_within),
             Arc::clone(&self.link.clock),
             Events::ignored(),
         );
@@ -167,8 +168,10 @@ impl Mailbox {
                 Ok(Receive::Ended) => break Error::new(ErrorKind::Closed, "the broker is closed"),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    let again =
-                        self.link.clock.now() + error.retry_after().unwrap_or(self.link.open_within / 30);
+                    let again = later(
+                        self.link.clock.now(),
+                        error.retry_after().unwrap_or(self.link.open_within / 30),
+                    );
                     self.link.clock.sleep_until(again).await;
                 }
                 Err(error) => break error,

@@ -1,5 +1,6 @@
 use crate::adapter::{BoxFuture, Channel, Text};
 use crate::broker::Broker;
+use crate::clock::later;
 use crate::{Body, Error, ErrorKind, IntoMessage, Message, Result};
 use std::future::IntoFuture;
 use std::marker::PhantomData;
@@ -38,7 +39,7 @@ impl<R: Body> Request<R> {
         let clock = self.broker.clock();
         let within = self.within;
         let channel = self.channel.name().to_owned();
-        let deadline = clock.now() + within;
+        let deadline = later(clock.now(), within);
         tokio::select! {
             reply = self.exchange() => reply,
             () = clock.sleep_until(deadline) => {

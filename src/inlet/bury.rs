@@ -1,5 +1,6 @@
 use super::{Inlet, Parcel, Phase};
 use crate::adapter::{Message, Source};
+use crate::clock::later;
 use crate::dead_letter::{ATTEMPTS, ORIGIN, REASON};
 use crate::delivery::Settlement;
 use crate::outlet::Sending;
@@ -60,7 +61,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
             Err(error) => {
                 stalled = true;
                 inlet.status.set(Health::Stalled, Some(format!("a dead letter cannot be stored: {error}")));
-                let until = inlet.now() + backoff.next_wait();
+                let until = later(inlet.now(), backoff.next_wait());
                 tokio::select! {
                     () = inlet.link.clock.sleep_until(until) => {}
                     () = Arc::clone(&parcel.tie).lost() => {}

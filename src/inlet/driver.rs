@@ -1,6 +1,7 @@
 use super::Inlet;
 use super::state::Phase;
 use crate::adapter::{Receive, Received, Receiver, Room};
+use crate::clock::later;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind};
 use std::sync::Arc;
@@ -65,7 +66,7 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
             Err(error) => {
                 let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
                 inlet.status.set(Health::Reconnecting, Some(error.to_string()));
-                inlet.sleep(inlet.now() + wait, &inlet.wake_supervisor).await;
+                inlet.sleep(later(inlet.now(), wait), &inlet.wake_supervisor).await;
             }
         }
     }
@@ -126,7 +127,7 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
                 let wait = error.retry_after().unwrap_or_else(|| backoff.next_wait());
                 stalled = true;
                 inlet.status.set(Health::Stalled, Some(error.to_string()));
-                inlet.sleep(inlet.now() + wait, &inlet.wake_receiver).await;
+                inlet.sleep(later(inlet.now(), wait), &inlet.wake_receiver).await;
             }
             Err(error) => {
                 handle.die(Some(error));
@@ -235,9 +236,10 @@ impl Inlet {
             let mut state = self.lock();
             let bury = state.take_in(receiver, batch, self.dead_letters.is_some());
             if hand_over {
-                state.task_receives = false;
+                // Only with something in hand: else nobody would come back to receive.
+                state.task_receives = !state.is_ready();
             }
-            let waker = if state.is_ready() || hand_over { state.waker.take() } else { None };
+            let waker = if state.is_ready() { state.waker.take() } else { None };
             let work = state.has_leases() || state.outbox.is_waiting();
             (bury, waker, work && std::mem::take(&mut state.settler_sleeps))
         };
@@ -265,7 +267,7 @@ impl Inlet {
     async fn bounded(&self, ending: impl Future<Output = impl Sized>) {
         tokio::select! {
             _ = ending => {}
-            () = self.link.clock.sleep_until(self.now() + self.link.open_within) => {}
+            () = self.link.clock.sleep_until(later(self.now(), self.link.open_within)) => {}
         }
     }
 

@@ -16,6 +16,7 @@ mod tests;
 pub(crate) use parcel::Parcel;
 
 use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Settle, Source, Support};
+use crate::clock::later;
 use crate::delivery::Settlement;
 use crate::foreign::Foreign;
 use crate::link::{Link, undropped};
@@ -285,7 +286,7 @@ impl Inlet {
     }
 
     fn park(&self, parcel: Parcel, after: Duration) -> Settlement {
-        let due = self.link.clock.now() + after;
+        let due = later(self.link.clock.now(), after);
         let mut state = self.lock();
         let parked = state.park(parcel, due);
         state.counts.retried += u64::from(parked.is_ok());
@@ -317,10 +318,7 @@ impl Inlet {
     /// Resolves when the broker has everything that was settled before.
     pub(crate) async fn flush(self: &Arc<Self>) -> Result<()> {
         let upto = self.lock().outbox.next_seq();
-        if let Some(last) = upto.checked_sub(1) {
-            // Settled one after another: with the last one all are.
-            let _ = std::future::poll_fn(|cx| self.poll_settled(last, last, cx)).await;
-        }
+        std::future::poll_fn(|cx| self.poll_all_settled(upto, cx)).await;
         let receiver = self.lock().receiver.clone();
         if let Some(receiver) = receiver {
             undropped(async move { receiver.flush().await })
@@ -337,16 +335,25 @@ impl Inlet {
 
     /// What became of the settlements from `first` to `last`.
     pub(crate) fn poll_settled(&self, first: u64, last: u64, cx: &Context<'_>) -> Poll<Result<()>> {
+        if self.poll_all_settled(last + 1, cx).is_pending() {
+            return Poll::Pending;
+        }
+        let result = self.lock().outbox.result(first, last);
+        Poll::Ready(result.map_err(|e| self.link.explain(e, "settle")))
+    }
+
+    /// Ready when all settlements before `upto` are answered. Asking hurries them on.
+    fn poll_all_settled(&self, upto: u64, cx: &Context<'_>) -> Poll<()> {
         loop {
             let mut state = self.lock();
-            if let Some(result) = state.outbox.result(first, last) {
-                return Poll::Ready(result.map_err(|e| self.link.explain(e, "settle")));
+            if state.outbox.is_settled(upto) {
+                return Poll::Ready(());
             }
             if state.lingers && state.outbox.is_waiting() {
                 self.settle_here(state);
                 continue;
             }
-            state.outbox.wait(last, cx.waker());
+            state.outbox.wait(upto - 1, cx.waker());
             state.urgent = true;
             drop(state);
             self.wake_settler.notify_one();
@@ -366,7 +373,7 @@ impl Inlet {
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
         if state.phase == Phase::Open {
-            state.phase = Phase::Leaving(self.link.clock.now() + self.settings.leave_within);
+            state.phase = Phase::Leaving(later(self.link.clock.now(), self.settings.leave_within));
         }
         let waker = state.waker.take();
         drop(state);
@@ -434,7 +441,8 @@ impl Inlet {
         let answered = state.outbox.answered(batch);
         state.count_failed(answered.failed);
         // What came meanwhile had nobody to take it.
-        let more = state.outbox.is_waiting() && std::mem::take(&mut state.settler_sleeps);
+        let more = state.outbox.is_waiting() || state.is_revoking();
+        let more = more && std::mem::take(&mut state.settler_sleeps);
         let leaving = state.phase != Phase::Open;
         drop(state);
         answered.wakers.into_iter().for_each(Waker::wake);
@@ -446,18 +454,22 @@ impl Inlet {
         }
     }
 
-    /// Wakes whom a returned delivery concerns.
-    fn after_return(&self, mut state: MutexGuard<'_, State>) {
+    /// What follows from a returned delivery.
+    fn after_return(&self, state: MutexGuard<'_, State>) {
+        let full = state.lingers && state.outbox.len() >= RUN;
+        self.wake(state);
+        if full {
+            self.settle_here(self.lock());
+        }
+    }
+
+    /// Wakes whom a change concerns. Never calls the adapter, so its events may come with its own locks held.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
         let waker: Option<Waker> = if state.is_ready() { state.waker.take() } else { None };
         let receiver = self.wakes_receiver(&mut state);
-        let full = state.lingers && state.outbox.len() >= RUN;
-        let settler = !full && std::mem::take(&mut state.settler_sleeps);
+        let settler = std::mem::take(&mut state.settler_sleeps);
         let supervisor = state.running == 0 && state.phase != Phase::Open;
-        if full {
-            self.settle_here(state)
-        } else {
-            drop(state)
-        }
+        drop(state);
         if settler {
             self.wake_settler.notify_one();
         }
@@ -538,7 +550,7 @@ impl Inlet {
             }
         }
         state.settler_sleeps = true;
-        self.after_return(state);
+        self.wake(state);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -9,7 +9,8 @@ use std::task::Waker;
 pub(super) struct Outbox {
     waiting: Vec<Settle>,
     spare: Vec<Settle>,
-    in_flight: bool,
+    /// The size of the batch on its way.
+    in_flight: Option<usize>,
     /// The receiver is gone: what waits behind the batch on its way fails with it.
     doomed: bool,
     next: u64,
@@ -42,7 +43,7 @@ impl Outbox {
 
     /// Whether a batch could be taken now.
     pub(super) const fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty() && !self.in_flight
+        !self.waiting.is_empty() && self.in_flight.is_none()
     }
 
     /// All that waits, unless a batch is on its way. The answers, or the batch itself, have to come back.
@@ -50,21 +51,21 @@ impl Outbox {
         if !self.is_waiting() {
             return None;
         }
-        self.in_flight = true;
+        self.in_flight = Some(self.waiting.len());
         let spare = std::mem::take(&mut self.spare);
         Some(std::mem::replace(&mut self.waiting, spare))
     }
 
     /// A batch that was not handed over after all.
     pub(super) fn put_back(&mut self, mut batch: Vec<Settle>) {
-        self.in_flight = false;
+        self.in_flight = None;
         batch.append(&mut self.waiting);
         self.waiting = batch;
     }
 
     /// The adapter's answers, in the order of the batch.
     pub(super) fn answered(&mut self, mut batch: Vec<Settle>) -> Answered {
-        self.in_flight = false;
+        self.in_flight = None;
         let mut failed = self.note(&mut batch);
         self.spare = batch;
         if std::mem::take(&mut self.doomed) {
@@ -73,30 +74,38 @@ impl Outbox {
         Answered { failed, wakers: self.woken() }
     }
 
+    /// The adapter has panicked over the batch on its way: it has failed.
+    pub(super) fn lost(&mut self) -> Answered {
+        let lost = std::iter::repeat_with(|| Settle::new(Token::number(0), Outcome::Ack));
+        let batch = lost.take(self.in_flight.unwrap_or(0)).collect();
+        self.answered(batch)
+    }
+
+    /// Whether nothing waits and nothing is on its way.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_none()
+    }
+
     /// The receiver is gone: what was not handed to it has failed.
     pub(super) fn fail_waiting(&mut self) -> Answered {
-        if self.in_flight {
+        if self.in_flight.is_some() {
             self.doomed = true;
             return Answered::default();
         }
         Answered { failed: self.fail(), wakers: self.woken() }
     }
 
-    /// What became of the settlements from `first` to `last`, once known: the first failure among them.
-    pub(super) fn result(&mut self, first: u64, last: u64) -> Option<Result<()>> {
-        if last >= self.done {
-            return None;
-        }
+    /// What became of answered settlements, from `first` to `last`: the first failure among them.
+    pub(super) fn result(&mut self, first: u64, last: u64) -> Result<()> {
         let failed: Vec<u64> = self.failures.range(first..=last).map(|(seq, _)| *seq).collect();
-        let mut errors =
-            failed.into_iter().filter_map(|seq| self.failures.remove(&seq)).collect::<Vec<_>>().into_iter();
-        Some(match errors.next() {
+        let errors: Vec<Error> = failed.iter().filter_map(|seq| self.failures.remove(seq)).collect();
+        match errors.into_iter().next() {
             Some(error) => Err(error),
             None if first < self.forgotten => {
                 Err(Error::new(ErrorKind::Other, "what became of this settlement is not known any more"))
             }
             None => Ok(()),
-        })
+        }
     }
 
     /// Wakes that task once the settlement is answered.

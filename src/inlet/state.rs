@@ -333,7 +333,10 @@ impl State {
         }
         let runs = |scope| self.leases.values().any(|l| l.tie.scope == scope && l.tie.is_running());
         let free = self.ties.iter().filter(|tie| tie.is_revoking() && !tie.is_running() && !runs(tie.scope));
-        work.release.extend(free.map(|tie| tie.scope));
+        // Not before everything of it is settled: what the application's task is settling just now has to be answered first.
+        if !work.settle.is_empty() || self.outbox.is_idle() {
+            work.release.extend(free.map(|tie| tie.scope));
+        }
         let parked = self.parked.first_key_value().map(|((due, _), _)| *due);
         let parked = parked.filter(|_| self.phase == Phase::Open);
         let leases = self.due.first().map(|(due, _)| *due);
@@ -345,7 +348,8 @@ impl State {
     /// Until when settlements wait for the application's task to take them along. Where it can, it does so when it runs out of deliveries; the settling
     /// task is there for when it does something else for long.
     fn linger(&mut self, now: Instant) -> Option<Instant> {
-        if !self.lingers || self.urgent || self.phase != Phase::Open || !self.outbox.is_waiting() {
+        let at_once = self.urgent || self.phase != Phase::Open || self.is_revoking();
+        if !self.lingers || at_once || !self.outbox.is_waiting() {
             self.linger = None;
             return None;
         }
@@ -354,6 +358,11 @@ impl State {
             self.linger = None;
         }
         self.linger
+    }
+
+    /// A scope is about to go to another consumer.
+    pub(super) fn is_revoking(&self) -> bool {
+        self.ties.iter().any(|tie| tie.is_revoking())
     }
 
     /// The settling task sleeps for a moment only: it need not be woken for one more settlement.

@@ -1,6 +1,7 @@
 use super::state::{Flight, Next, Queue, for_all};
 use super::{Entry, Outlet, events, not_sent};
 use crate::adapter::{BoxFuture, Confirm, Confirmed, Message, SendOutcome, Sender};
+use crate::clock::later;
 use crate::link::undropped;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind, Result};
@@ -94,7 +95,7 @@ async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights) {
             Err(error) => {
                 let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
                 outlet.status.set(Health::Reconnecting, Some(error.to_string()));
-                let again = outlet.link.clock.now() + wait;
+                let again = later(outlet.link.clock.now(), wait);
                 if outlet.pause(again, flights).await {
                     return;
                 }
@@ -182,7 +183,7 @@ impl Outlet {
         let sender = self.lock().take_sender();
         if let Some(mut sender) = sender {
             let closing = tokio::spawn(async move { sender.close().await });
-            let deadline = self.link.clock.now() + self.link.open_within;
+            let deadline = later(self.link.clock.now(), self.link.open_within);
             tokio::select! {
                 _ = closing => {}
                 () = self.link.clock.sleep_until(deadline) => {}

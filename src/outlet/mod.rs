@@ -14,6 +14,7 @@ mod ticket;
 pub(crate) use ticket::Answers;
 
 use crate::adapter::{Capabilities, Channel, Event, Events, Message, Receipt, SendOutcome, Target};
+use crate::clock::later;
 use crate::link::{Link, undropped};
 use crate::status::{HandleStatus, State as Health};
 use crate::{Error, ErrorKind, Result, backoff::Backoff, foreign::Foreign, id::new_id};
@@ -175,7 +176,7 @@ impl Outlet {
         within: Duration,
     ) -> Answers {
         let (tickets, answers) = tickets(messages.len());
-        let deadline = self.link.clock.now() + within;
+        let deadline = later(self.link.clock.now(), within);
         match handed_over {
             HandedOver::Later(confirm) => queue.launch(messages, tickets, deadline, confirm),
             _ => messages.into_iter().zip(tickets).for_each(|(m, ticket)| queue.push(m, deadline, ticket)),

@@ -2,6 +2,7 @@ use super::driver::earliest;
 use super::lanes::{Lanes, Verdict};
 use super::{Entry, Settings, Ticket, not_sent};
 use crate::adapter::{Capabilities, Confirm, Confirmed, Message, MessageKey, Receipt, SendOutcome, Sender};
+use crate::clock::later;
 use crate::{Error, ErrorKind, Result, backoff::Backoff};
 use std::collections::VecDeque;
 use std::fmt;
@@ -411,6 +412,8 @@ impl Queue {
                 }
             }
             (Err(error), key) => {
+                // It may wait here from now on.
+                self.alarm = Some(self.alarm.map_or(entry.deadline, |at| at.min(entry.deadline)));
                 self.broken |= error.kind() == ErrorKind::Disconnected;
                 entry.unknown |= error.outcome().unwrap_or(SendOutcome::Unknown) == SendOutcome::Unknown;
                 let verdict = match key {
@@ -431,7 +434,7 @@ impl Queue {
             entry.tries += 1;
             if error.kind() != ErrorKind::Disconnected {
                 let wait = *wait.get_or_insert_with(|| self.backoff.next_wait());
-                entry.not_before = Some(now + error.retry_after().unwrap_or(wait));
+                entry.not_before = Some(later(now, error.retry_after().unwrap_or(wait)));
             }
             let at = self.again.partition_point(|other| other.seq < entry.seq);
             self.again.insert(at, entry);
