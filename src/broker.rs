@@ -13,7 +13,7 @@ use crate::outlet::{Outlet, Sending};
 use crate::producer::one;
 use crate::replies::Mailbox;
 use crate::request::Request;
-use crate::status::{Board, Status};
+use crate::status::{Board, HandleStatus, State, Status};
 use crate::{Command, Config, Error, ErrorKind, IntoMessage, Result};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -315,11 +315,13 @@ impl Broker {
         };
         let cell = Arc::clone(self.outlets().entry(what.clone()).or_default());
         let settings = self.0.options.outlet(window, bound.headers.clone().into());
-        let open = || {
-            let status = self.0.board.handle(&named.name, format!("producer of {what}"));
-            Outlet::open(link.clone(), target.clone(), settings.clone(), status)
-        };
-        cell.get_or_try_init(|| self.patiently(open)).await.cloned()
+        cell.get_or_try_init(|| async {
+            let status = Arc::new(self.0.board.handle(&named.name, format!("producer of {what}")));
+            let open = || Outlet::open(link.clone(), target.clone(), settings.clone(), Arc::clone(&status));
+            self.patiently(&status, open).await
+        })
+        .await
+        .cloned()
     }
 
     pub(crate) fn keep(&self, inlet: &Arc<Inlet>) -> Result<()> {
@@ -401,7 +403,7 @@ impl Broker {
     }
 
     /// Opens once, or until it works where the application asked for patience.
-    pub(crate) async fn patiently<T, F>(&self, open: impl Fn() -> F) -> Result<T>
+    pub(crate) async fn patiently<T, F>(&self, status: &HandleStatus, open: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
@@ -410,10 +412,13 @@ impl Broker {
             match open().await {
                 Err(error) if self.0.options.patient && error.is_retryable() => {
                     self.check_open()?;
-                    tracing::warn!(%error, "not open yet");
+                    status.set(State::Reconnecting, Some(error.to_string()));
                     self.0.clock.sleep_until(later(self.0.clock.now(), backoff.next_wait())).await;
                 }
-                other => return other,
+                other => {
+                    status.set(State::Connected, None);
+                    return other;
+                }
             }
         }
     }

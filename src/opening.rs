@@ -92,15 +92,13 @@ impl OpenConsumer {
         self.broker.check_open()?;
         let (named, link, bound, source) = self.broker.source(self.from.clone())?;
         let (name, replier) = named.parts();
-        {
+        let what = format!("consumer of {}", link.binding.channel.name());
+        let status = Arc::new(self.broker.board().handle(name, what));
+        let declare = || {
             let (link, source) = (link.clone(), source.clone());
-            self.broker
-                .patiently(move || {
-                    let (link, source) = (link.clone(), source.clone());
-                    undropped(async move { link.declare_source(&source).await })
-                })
-                .await?;
-        }
+            undropped(async move { link.declare_source(&source).await })
+        };
+        self.broker.patiently(&status, declare).await?;
         let dead_letters = self.dead_letters(&source).await?;
         let settings = Settings {
             prefetch: self.prefetch,
@@ -108,15 +106,18 @@ impl OpenConsumer {
             leave_within: self.broker.options().leave_within,
             foreign: bound.headers.into(),
         };
-        let what = format!("consumer of {}", link.binding.channel.name());
-        let inlet = self
-            .broker
-            .patiently(|| {
-                let status = self.broker.board().handle(name, what.clone());
-                let (link, source, settings) = (link.clone(), source.clone(), settings.clone());
-                Inlet::open(link, source, settings, dead_letters.clone(), Arc::clone(replier), status)
-            })
-            .await?;
+        let open = || {
+            let (link, source, settings) = (link.clone(), source.clone(), settings.clone());
+            Inlet::open(
+                link,
+                source,
+                settings,
+                dead_letters.clone(),
+                Arc::clone(replier),
+                Arc::clone(&status),
+            )
+        };
+        let inlet = self.broker.patiently(&status, open).await?;
         let consumer = Consumer::new(Arc::clone(&inlet), Some(self.broker.clone()));
         self.broker.keep(&inlet)?;
         Ok(consumer)

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 /// Answers requests that came through one broker, each at its return address.
 #[derive(Debug)]
@@ -22,21 +22,25 @@ pub(crate) struct Replier {
     board: Board,
     broker: Arc<str>,
     /// By return address, the oldest first; bounded, since addresses are foreign input.
-    outlets: tokio::sync::Mutex<Vec<(Text, Arc<Outlet>)>>,
+    outlets: Mutex<Vec<(Text, Slot)>>,
 }
+
+/// An outlet that is opened when it is first used. Opening one keeps no other waiting.
+type Slot = Arc<OnceCell<Arc<Outlet>>>;
 
 /// So many return addresses are kept open.
 const ADDRESSES: usize = 256;
 
 impl Replier {
     pub(crate) fn new(link: Link, settings: Settings, board: Board, broker: Arc<str>) -> Self {
-        Self { link, settings, board, broker, outlets: tokio::sync::Mutex::default() }
+        Self { link, settings, board, broker, outlets: Mutex::default() }
     }
 
     /// Sends what waits, and says how many replies were left.
     pub(crate) async fn close(&self, deadline: Instant) -> usize {
+        let slots = std::mem::take(&mut *self.lock());
         let mut unsent = 0;
-        for (_, outlet) in std::mem::take(&mut *self.outlets.lock().await) {
+        for outlet in slots.iter().filter_map(|(_, slot)| slot.get()) {
             unsent += outlet.close(deadline).await;
         }
         unsent
@@ -44,41 +48,67 @@ impl Replier {
 
     pub(crate) async fn reply(&self, request: &Message, body: impl IntoMessage) -> Result<Receipt> {
         let mut reply = body.into_message()?;
-        let Some(address) = request.reply_to().cloned() else {
+        let Some(address) = request.reply_to() else {
             let what = "the message has no return address: nobody waits for an answer";
             return Err(Error::new(ErrorKind::InvalidMessage, what).with_operation("reply"));
         };
-        reply.set_correlation_id(
-            request.correlation_id().cloned().or_else(|| request.id().map(MessageId::to_text)),
-        );
-        let outlet = self.outlet(&address).await?;
-        let result = match outlet.send(reply, self.link.open_within) {
-            Sending::Done(result) => result,
-            Sending::Waiting(answers) => one(answers.await),
+        let id = request.correlation_id().cloned();
+        reply.set_correlation_id(id.or_else(|| request.id().map(MessageId::to_text)));
+        let slot = self.slot(address);
+        let result = match slot.get_or_try_init(|| self.open(address)).await {
+            Ok(outlet) => match outlet.send(reply, self.link.open_within) {
+                Sending::Done(result) => result,
+                Sending::Waiting(answers) => one(answers.await),
+            },
+            Err(error) => Err(error),
         };
         if result.is_err() {
-            self.outlets.lock().await.retain(|(other, _)| *other != address);
+            // The next reply to this address opens it anew, in case its requester is still there.
+            self.remove(&slot);
         }
         result.map_err(|e| e.with_operation("reply").with_adapter(self.link.adapter.name()))
     }
 
-    async fn outlet(&self, address: &Text) -> Result<Arc<Outlet>> {
-        let mut outlets = self.outlets.lock().await;
-        if let Some((_, outlet)) = outlets.iter().find(|(other, _)| other == address) {
-            return Ok(Arc::clone(outlet));
-        }
+    async fn open(&self, address: &Text) -> Result<Arc<Outlet>> {
         let status = self.board.handle(&self.broker, "a return address".into());
-        let outlet =
-            Outlet::open(self.link.clone(), Target::Reply(address.clone()), self.settings.clone(), status)
-                .await?;
-        if outlets.len() >= ADDRESSES {
-            let (_, oldest) = outlets.remove(0);
-            let deadline = later(self.link.clock.now(), self.link.open_within);
-            tokio::spawn(async move { oldest.close(deadline).await });
-        }
-        outlets.push((address.clone(), Arc::clone(&outlet)));
-        Ok(outlet)
+        let target = Target::Reply(address.clone());
+        Outlet::open(self.link.clone(), target, self.settings.clone(), Arc::new(status)).await
     }
+
+    fn slot(&self, address: &Text) -> Slot {
+        let mut outlets = self.lock();
+        if let Some((_, slot)) = outlets.iter().find(|(other, slot)| other == address && !has_ended(slot)) {
+            return Arc::clone(slot);
+        }
+        let slot = Slot::default();
+        outlets.push((address.clone(), Arc::clone(&slot)));
+        let oldest = if outlets.len() > ADDRESSES { Some(outlets.remove(0).1) } else { None };
+        drop(outlets);
+        if let Some(oldest) = oldest {
+            self.give_up(&oldest);
+        }
+        slot
+    }
+
+    fn remove(&self, slot: &Slot) {
+        self.lock().retain(|(_, other)| !Arc::ptr_eq(other, slot));
+        self.give_up(slot);
+    }
+
+    /// Lets it send what waits, and end.
+    fn give_up(&self, slot: &Slot) {
+        if let Some(outlet) = slot.get() {
+            outlet.begin_close(later(self.link.clock.now(), self.link.open_within));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Text, Slot)>> {
+        self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_ended(slot: &Slot) -> bool {
+    slot.get().is_some_and(|outlet| outlet.has_ended())
 }
 
 /// The return address of one broker and the requests that wait for their replies.
@@ -141,12 +171,15 @@ impl Mailbox {
     pub(crate) async fn close(&self) {
         let receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(receiver) = receiver {
+            let closing = undropped(async move {
+                let stopped = receiver.stop().await;
+                receiver.close().await.and(stopped)
+            });
             // It is gone either way; whoever still waits for a reply is told by the receiving task.
-            let _ = undropped(async move {
-                let _ = receiver.stop().await;
-                receiver.close().await
-            })
-            .await;
+            tokio::select! {
+                _ = closing => {}
+                () = self.link.clock.sleep_until(later(self.link.clock.now(), self.link.open_within)) => {}
+            }
         }
     }
 

@@ -38,7 +38,9 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
             return;
         }
         // Settlements are numbered through all receivers, so the next may settle only when this one has ended.
-        let _ = settling.await;
+        if settling.await.is_err() {
+            inlet.lock().outbox.lost();
+        }
         inlet.bounded(receiving).await;
         inlet.lose_all();
         let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -58,7 +60,17 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
         if inlet.lock().phase != Phase::Open {
             return None;
         }
-        match inlet.open_receiver().await {
+        let opened = {
+            let mut opening = std::pin::pin!(inlet.open_receiver());
+            loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    // What is being opened is on a task of its own and ends there.
+                    () = inlet.wake_supervisor.notified() => if inlet.lock().phase != Phase::Open { return None },
+                }
+            }
+        };
+        match opened {
             Ok(receiver) => {
                 inlet.status.set(Health::Connected, None);
                 return Some(receiver);
@@ -106,6 +118,7 @@ async fn leave(inlet: &Arc<Inlet>, handle: &Arc<Handle>, receiving: &mut JoinHan
 
 /// Receives while there is room.
 async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
+    let panicked = Panicked(Some(Arc::clone(&handle)));
     let mut batch = Vec::new();
     let mut backoff = inlet.settings.backoff;
     let mut stalled = false;
@@ -116,7 +129,7 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
         let received = handle.receiver.receive_batch(room, &mut batch).await;
         inlet.take_in(&handle.receiver, &mut batch, here);
         match received {
-            Ok(Receive::Ended) => return,
+            Ok(Receive::Ended) => break,
             Ok(_) => {
                 backoff.reset();
                 if std::mem::take(&mut stalled) {
@@ -131,14 +144,16 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
             }
             Err(error) => {
                 handle.die(Some(error));
-                return;
+                break;
             }
         }
     }
+    panicked.disarm();
 }
 
 /// Settles, extends leases, gives up revoked scopes, and hands out what is due again.
 async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
+    let panicked = Panicked(Some(Arc::clone(&handle)));
     loop {
         let now = inlet.now();
         let (mut work, sleeps) = {
@@ -148,9 +163,14 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
                 state.count_failed(answered.failed);
                 drop(state);
                 answered.wakers.into_iter().for_each(Waker::wake);
+                panicked.disarm();
                 return;
             }
             let work = state.work(now);
+            // What was lost has made room.
+            if inlet.wakes_receiver(&mut state) {
+                inlet.wake_receiver.notify_one();
+            }
             let sleeps = work.settle.is_empty() && work.extend.is_empty() && work.release.is_empty();
             state.settler_sleeps = sleeps && !state.is_lingering();
             (work, sleeps)
@@ -296,6 +316,23 @@ impl Inlet {
         self.lock().phase = Phase::Closed;
         self.status.set(Health::Closed, None);
         self.ended.send_replace(Some(given_back));
+    }
+}
+
+/// Ends the handle when the adapter panics in one of its tasks: the supervisor then opens another.
+struct Panicked(Option<Arc<Handle>>);
+
+impl Panicked {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Panicked {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.die(Some(Error::new(ErrorKind::Other, "the adapter has panicked")));
+        }
     }
 }
 

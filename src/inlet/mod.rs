@@ -93,7 +93,7 @@ pub(crate) struct Inlet {
     wake_supervisor: Notify,
     leaving: Notify,
     ended: watch::Sender<Option<usize>>,
-    status: HandleStatus,
+    status: Arc<HandleStatus>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -105,7 +105,7 @@ impl Inlet {
         settings: Settings,
         dead_letters: Option<Arc<Outlet>>,
         replier: Arc<Replier>,
-        status: HandleStatus,
+        status: Arc<HandleStatus>,
     ) -> Result<Arc<Self>> {
         let inlet = Arc::new(Self {
             state: Mutex::new(State::new(Flow::default(), settings.prefetch)),
@@ -365,7 +365,6 @@ impl Inlet {
     pub(crate) async fn close(&self) -> usize {
         self.leave();
         let mut ended = self.ended.subscribe();
-        // An error means that the supervisor is gone, and with it everything that was held.
         ended.wait_for(Option::is_some).await.map_or(0, |given_back| given_back.unwrap_or(0))
     }
 
@@ -424,7 +423,9 @@ impl Inlet {
         let Some(receiver) = state.receiver.clone().filter(|_| state.lingers) else { return };
         let Some(mut batch) = state.outbox.take() else { return };
         drop(state);
+        let panicked = LostBatch(Some(self));
         let settled = receiver.try_settle(&mut batch);
+        panicked.disarm();
         let mut state = self.lock();
         if settled {
             self.answered(state, batch);
@@ -559,6 +560,25 @@ impl Inlet {
 
     fn now(&self) -> Instant {
         self.link.clock.now()
+    }
+}
+
+/// Fails the settlements that an adapter has panicked over, on the caller's task.
+struct LostBatch<'i>(Option<&'i Inlet>);
+
+impl LostBatch<'_> {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for LostBatch<'_> {
+    fn drop(&mut self) {
+        if let Some(inlet) = self.0 {
+            let mut state = inlet.lock();
+            let answered = state.outbox.lost();
+            state.count_failed(answered.failed);
+        }
     }
 }
 

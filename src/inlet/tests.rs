@@ -173,7 +173,7 @@ async fn bench(prefetch: usize) -> Bench {
         leave_within: Duration::from_secs(30),
         foreign: Foreign::default(),
     };
-    let status = board.handle(&"main".into(), "test".into());
+    let status = Arc::new(board.handle(&"main".into(), "test".into()));
     let inlet = Inlet::open(link, Source::Channel(binding), settings, None, replier, status).await.unwrap();
     Bench { consumer: Consumer::new(inlet, None), fed, clock }
 }

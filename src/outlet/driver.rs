@@ -13,12 +13,14 @@ use std::time::Instant;
 
 /// Hands over what waits, watches what is on its way, and opens the sender again after a loss, until the outlet closes.
 pub(super) async fn drive(outlet: Arc<Outlet>) {
+    let _panicked = Ended(Arc::clone(&outlet));
     let mut flights = Flights::default();
     loop {
         let now = outlet.link.clock.now();
         let next = {
             let mut queue = outlet.lock();
             flights.0.extend(queue.launched());
+            queue.serve_flushes(flights.entries());
             queue.next(now, !flights.0.is_empty())
         };
         match next {
@@ -115,7 +117,8 @@ impl Outlet {
         loop {
             let now = self.link.clock.now();
             let (over, waiting) = {
-                let queue = self.lock();
+                let mut queue = self.lock();
+                queue.serve_flushes(flights.entries().chain(handed.iter().flat_map(|h| &h.entries)));
                 (queue.is_over(now), queue.earliest(now))
             };
             if over {
@@ -169,6 +172,7 @@ impl Outlet {
     async fn pause(&self, until: Instant, flights: &mut Flights) -> bool {
         loop {
             let now = self.link.clock.now();
+            self.lock().serve_flushes(flights.entries());
             match self.lock().next(now, false) {
                 Next::End => return true,
                 _ if now >= until => return false,
@@ -189,15 +193,38 @@ impl Outlet {
                 () = self.link.clock.sleep_until(deadline) => {}
             }
         }
-        let seq = self.lock().next_seq();
-        self.lock().quiet.send_replace(seq);
+        self.finish(unsent);
+    }
+
+    /// Tells whoever waits for the end.
+    fn finish(&self, unsent: usize) {
         self.ended.send_replace(Some(unsent));
+        self.lock().serve_flushes(std::iter::empty());
     }
 
     async fn timer(&self, at: Option<Instant>) {
         match at {
             Some(at) => self.link.clock.sleep_until(at).await,
             None => std::future::pending().await,
+        }
+    }
+}
+
+/// Ends the outlet also when the adapter panics: then nobody may wait for it any longer.
+struct Ended(Arc<Outlet>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if self.0.ended.borrow().is_none() {
+            let panicked = not_sent(ErrorKind::Other, "the adapter has panicked; its producer is closed");
+            let now = self.0.link.clock.now();
+            let unsent = {
+                let mut queue = self.0.lock();
+                queue.close(now);
+                queue.abandon(&panicked)
+            };
+            self.0.status.set(Health::Closed, Some(panicked.to_string()));
+            self.0.finish(unsent);
         }
     }
 }
@@ -238,6 +265,10 @@ impl Flights {
                 flight.messages.iter().zip(&mut flight.entries)
             },
         )
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().flat_map(|flight| &flight.entries)
     }
 
     fn earliest(&self) -> Option<Instant> {

@@ -86,9 +86,8 @@ impl Outlet {
         link: Link,
         target: Target,
         settings: Settings,
-        status: HandleStatus,
+        status: Arc<HandleStatus>,
     ) -> Result<Arc<Self>> {
-        let status = Arc::new(status);
         let opened = {
             let (link, target, events) = (link.clone(), target.clone(), events(&status));
             undropped(async move { link.sender(&target, events).await }).await?
@@ -188,19 +187,30 @@ impl Outlet {
 
     /// Resolves when everything sent before has its result.
     pub(crate) async fn flush(&self) {
-        let mut quiet = self.lock().quiet.subscribe();
-        let upto = self.lock().next_seq();
-        // An error means that the outlet is gone, and with it everything that was waiting.
-        let _ = quiet.wait_for(|done| *done >= upto).await;
+        let flushed = self.lock().flush();
+        if self.ended.borrow().is_some() {
+            return;
+        }
+        self.wake.notify_one();
+        // Both outcomes say the same: nothing of it waits any more.
+        let _ = flushed.await;
     }
 
     /// Takes no more, sends what waits until the deadline, and says how many were left. Again gives the same answer.
     pub(crate) async fn close(&self, deadline: Instant) -> usize {
+        self.begin_close(deadline);
+        let mut ended = self.ended.subscribe();
+        ended.wait_for(Option::is_some).await.map_or(0, |unsent| unsent.unwrap_or(0))
+    }
+
+    /// Begins to close.
+    pub(crate) fn begin_close(&self, deadline: Instant) {
         self.lock().close(deadline);
         self.wake.notify_one();
-        let mut ended = self.ended.subscribe();
-        // An error means that the driver is gone: then nothing waits any more.
-        ended.wait_for(Option::is_some).await.map_or(0, |unsent| unsent.unwrap_or(0))
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.borrow().is_some()
     }
 
     fn stamp(&self, messages: &mut [Message]) {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 /// What waits to be sent, in order, and the sender while nobody uses it.
 pub(super) struct Queue {
@@ -28,8 +28,8 @@ pub(super) struct Queue {
     in_flight: usize,
     in_flight_bytes: usize,
     backoff: Backoff,
-    /// The seq below which everything has its result.
-    pub(super) quiet: watch::Sender<u64>,
+    /// Who waits for every send before a seq to have its result.
+    flushes: Vec<(u64, oneshot::Sender<()>)>,
 }
 
 /// Whether the outlet takes messages.
@@ -106,7 +106,7 @@ impl Queue {
             in_flight: 0,
             in_flight_bytes: 0,
             backoff: settings.backoff,
-            quiet: watch::Sender::new(0),
+            flushes: Vec::new(),
         }
     }
 
@@ -117,8 +117,24 @@ impl Queue {
         Err(not_sent(ErrorKind::Closed, "the producer is closed"))
     }
 
-    pub(super) const fn next_seq(&self) -> u64 {
-        self.seq
+    /// Resolves once everything sent so far has its result, or the outlet ends.
+    pub(super) fn flush(&mut self) -> oneshot::Receiver<()> {
+        let (done, flushed) = oneshot::channel();
+        self.flushes.push((self.seq, done));
+        flushed
+    }
+
+    /// Tells those whose sends all have their results. `flying` are those that the driver watches.
+    pub(super) fn serve_flushes<'e>(&mut self, flying: impl Iterator<Item = &'e Entry>) {
+        if self.flushes.is_empty() {
+            return;
+        }
+        let here = self.again.iter().chain(&self.waiting).chain(self.lanes.undecided());
+        let here = here.chain(self.flights.iter().flat_map(|flight| &flight.entries));
+        let open = |entry: &Entry| entry.ticket.is_some().then_some(entry.seq);
+        let lowest = here.filter_map(open).chain(flying.filter_map(open)).min().unwrap_or(u64::MAX);
+        // Dropping the sender resolves the flush.
+        self.flushes.retain(|(upto, _)| *upto > lowest);
     }
 
     /// Hands over at once, when nobody is overtaken by it and the client takes it now. While batches are on their way, messages
@@ -213,7 +229,6 @@ impl Queue {
         let (messages, entries) = self.batch(&*sender, now);
         if messages.is_empty() {
             self.sender = Some(sender);
-            self.publish_quiet(flying);
             return Next::Wait { until: self.earliest(now) };
         }
         Next::Send { sender, messages, entries }
@@ -464,12 +479,6 @@ impl Queue {
             Phase::Closing(deadline) => Some(deadline),
         };
         times.chain(closing).min()
-    }
-
-    fn publish_quiet(&self, flying: bool) {
-        if !flying && self.waiting.is_empty() && self.again.is_empty() {
-            self.quiet.send_replace(self.seq);
-        }
     }
 }
 

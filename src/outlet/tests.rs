@@ -149,7 +149,7 @@ async fn bench(in_flight: InFlightPerKey, answers: &[(&str, &[Answer])]) -> Benc
         foreign: Foreign::default(),
     };
     let board = Board::new(["main"].into_iter());
-    let status = board.handle(&"main".into(), "test".into());
+    let status = Arc::new(board.handle(&"main".into(), "test".into()));
     let outlet = Outlet::open(link, Target::Channel(binding), settings, status).await.unwrap();
     Bench { outlet, script, clock }
 }
