@@ -1,18 +1,19 @@
 use crate::adapter::{
-    Adapter, Binding, Capabilities, Channel, ChannelKind, Clock, Declare, Receipt, SendOutcome, Source,
-    Target, Text, Topology,
+    Capabilities, Channel, ChannelKind, Clock, Receipt, SendOutcome, Source, Target, Text, Topology,
 };
 use crate::builder::{Builder, Options};
+use crate::closing::{Closed, Closing, Named};
 use crate::config::{Bindings, Bound, check_name};
-use crate::foreign::Foreign;
+use crate::consumer::ReceiveFrom;
 use crate::inlet::Inlet;
 use crate::link::{Link, undropped};
 use crate::opening::{OpenConsumer, OpenProducer};
 use crate::outlet::{Outlet, Sending};
 use crate::producer::one;
-use crate::replies::{Mailbox, Replier};
+use crate::replies::Mailbox;
+use crate::request::Request;
 use crate::status::{Board, Status};
-use crate::{Command, Config, Error, ErrorKind, From, IntoMessage, Request, Result};
+use crate::{Command, Config, Error, ErrorKind, IntoMessage, Result};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -21,6 +22,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{OnceCell, watch};
 
 /// The application's end of all its message brokers. Cheap to clone; all clones are one.
+///
+/// When the last clone, producer and consumer is gone, everything is closed as by [`Broker::close`], in the background.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,7 +49,7 @@ pub struct Broker(Arc<Inner>);
 
 struct Inner {
     bindings: Bindings,
-    brokers: BTreeMap<String, Named>,
+    brokers: BTreeMap<String, Arc<Named>>,
     clock: Arc<dyn Clock>,
     options: Options,
     instance: Text,
@@ -55,24 +58,6 @@ struct Inner {
     inlets: Mutex<Vec<Weak<Inlet>>>,
     closed: AtomicBool,
     close: OnceCell<Closed>,
-}
-
-/// One broker of the configuration.
-pub(crate) struct Named {
-    name: Arc<str>,
-    adapter: Arc<dyn Adapter>,
-    mailbox: Arc<Mailbox>,
-    replier: Arc<Replier>,
-}
-
-/// What closing had to leave behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Closed {
-    /// Deliveries that were given back to their brokers unhandled.
-    pub given_back: usize,
-    /// Messages whose sending ended without the broker's word; their senders were told.
-    pub unsent: usize,
 }
 
 impl Broker {
@@ -92,6 +77,15 @@ impl Broker {
         Self::open(Config::url(url)?).await
     }
 
+    /// Connects nothing yet, for services that start before their brokers: opening producers and consumers then waits for them.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, by the path of its field.
+    #[doc(alias = "connect_lazy")]
+    pub fn open_lazy(config: Config) -> Result<Self> {
+        Self::builder().config(config).open_lazy()
+    }
+
     /// Opens a broker with other than the default options.
     pub fn builder() -> Builder {
         Builder::new()
@@ -105,7 +99,7 @@ impl Broker {
 
     /// A consumer of a point-to-point channel, a subscription or dead letters: `broker.consumer(&ORDERS).await?`.
     #[doc(alias = "subscriber")]
-    pub fn consumer(&self, from: impl Into<From>) -> OpenConsumer {
+    pub fn consumer(&self, from: impl Into<ReceiveFrom>) -> OpenConsumer {
         OpenConsumer::new(self.clone(), from.into())
     }
 
@@ -180,10 +174,10 @@ impl Broker {
     ///
     /// # Errors
     /// What the broker says.
-    pub async fn delete(&self, what: impl Into<From>) -> Result<()> {
+    pub async fn delete(&self, what: impl Into<ReceiveFrom>) -> Result<()> {
         self.check_open()?;
         let (named, link, topology) = match what.into() {
-            From::Channel(channel) => {
+            ReceiveFrom::Channel(channel) => {
                 let (named, link, _) = self.link(&channel)?;
                 (named, link.clone(), Topology::Channel(link.binding))
             }
@@ -218,7 +212,7 @@ impl Broker {
         self.0.closed.store(true, Ordering::Release);
         // On a task of its own, so that a caller that stops waiting does not leave half of it open.
         let inner = Arc::clone(&self.0);
-        undropped(async move { Ok(*inner.close.get_or_init(|| inner.close()).await) }).await
+        undropped(async move { Ok(*inner.close.get_or_init(|| inner.closing().run()).await) }).await
     }
 }
 
@@ -236,7 +230,7 @@ impl Broker {
         };
         let brokers = adapters.into_iter().map(|(name, adapter)| {
             let named = Named::new(&name, adapter, &instance, &clock, &options, &board);
-            (name, named)
+            (name, Arc::new(named))
         });
         Ok(Self(Arc::new(Inner {
             brokers: brokers.collect(),
@@ -357,23 +351,23 @@ impl Broker {
     }
 
     /// Where a consumer receives from, checked against the kind of the channel.
-    pub(crate) fn source(&self, from: From) -> Result<(&Named, Link, Bound, Source)> {
+    pub(crate) fn source(&self, from: ReceiveFrom) -> Result<(&Named, Link, Bound, Source)> {
         let wrong = |what: String, help: String| Err(Error::new(ErrorKind::Config, what).with_help(help));
         let (channel, name) = match &from {
-            From::Channel(channel) => (channel, None),
-            From::Subscription(subscription) => (subscription.channel(), subscription.name()),
-            From::DeadLetters(dead) => (dead.channel(), dead.subscription()),
+            ReceiveFrom::Channel(channel) => (channel, None),
+            ReceiveFrom::Subscription(subscription) => (subscription.channel(), subscription.name()),
+            ReceiveFrom::DeadLetters(dead) => (dead.channel(), dead.subscription()),
         };
         let published = channel.kind() == ChannelKind::PublishSubscribe;
         let portable = channel.name();
         match &from {
-            From::Subscription(_) if !published => {
+            ReceiveFrom::Subscription(_) if !published => {
                 return wrong(
                     format!("channel `{portable}` is point-to-point and has no subscriptions"),
                     "give the channel itself to `consumer`: all its consumers share the messages".into(),
                 );
             }
-            From::Channel(_) if published => {
+            ReceiveFrom::Channel(_) if published => {
                 return wrong(
                     format!("channel `{portable}` is publish-subscribe, and a consumer of it needs a subscription"),
                     "use `channel.subscription(\"name\")` for one that lasts and is shared by its consumers, or \
@@ -381,7 +375,7 @@ impl Broker {
                         .into(),
                 );
             }
-            From::DeadLetters(_) if published && name.is_none() => {
+            ReceiveFrom::DeadLetters(_) if published && name.is_none() => {
                 return wrong(
                     format!(
                         "channel `{portable}` is publish-subscribe: its subscriptions have dead letters, not the channel"
@@ -398,9 +392,9 @@ impl Broker {
         let (named, link, bound) = self.link(channel)?;
         let binding = Arc::clone(&link.binding);
         let source = match from {
-            From::Channel(_) => Source::Channel(binding),
-            From::Subscription(subscription) => Source::Subscription(binding, subscription),
-            From::DeadLetters(_) => Source::DeadLetter(binding, name),
+            ReceiveFrom::Channel(_) => Source::Channel(binding),
+            ReceiveFrom::Subscription(subscription) => Source::Subscription(binding, subscription),
+            ReceiveFrom::DeadLetters(_) => Source::DeadLetter(binding, name),
         };
         Ok((named, link, bound, source))
     }
@@ -427,6 +421,7 @@ impl Broker {
         self.0
             .brokers
             .get(&bound.broker)
+            .map(Arc::as_ref)
             .ok_or_else(|| Error::new(ErrorKind::Config, format!("there is no broker `{}`", bound.broker)))
     }
 
@@ -436,69 +431,30 @@ impl Broker {
 }
 
 impl Inner {
-    async fn close(&self) -> Closed {
-        let deadline = self.clock.now() + self.options.leave_within;
-        let inlets: Vec<_> = {
-            let mut inlets = self.inlets.lock().unwrap_or_else(PoisonError::into_inner);
-            inlets.drain(..).filter_map(|inlet| inlet.upgrade()).collect()
-        };
-        // All begin to leave before the first is waited for.
-        inlets.iter().for_each(|inlet| inlet.leave());
-        let mut closed = Closed::default();
-        for inlet in inlets {
-            closed.given_back += inlet.close().await;
+    /// Everything that is open, to be closed in order.
+    fn closing(&self) -> Closing {
+        let mut inlets = self.inlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        Closing {
+            inlets: inlets.drain(..).filter_map(|inlet| inlet.upgrade()).collect(),
+            outlets: outlets.drain().filter_map(|(_, cell)| cell.get().cloned()).collect(),
+            brokers: self.brokers.values().cloned().collect(),
+            board: self.board.clone(),
+            clock: Arc::clone(&self.clock),
+            leave_within: self.options.leave_within,
+            open_within: self.options.open_within,
         }
-        let outlets: Vec<_> = {
-            let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-            outlets.drain().filter_map(|(_, cell)| cell.get().cloned()).collect()
-        };
-        for outlet in outlets {
-            closed.unsent += outlet.close(deadline).await;
-        }
-        for named in self.brokers.values() {
-            closed.unsent += named.replier.close(deadline).await;
-            named.mailbox.close().await;
-            let adapter = Arc::clone(&named.adapter);
-            let closing = undropped(async move { adapter.close().await });
-            tokio::select! {
-                result = closing => if let Err(error) = result {
-                    tracing::warn!(broker = %named.name, %error, "the connection did not close cleanly");
-                },
-                () = self.clock.sleep_until(self.clock.now() + self.options.open_within) => {}
-            }
-        }
-        self.board.close();
-        closed
     }
 }
 
-impl Named {
-    fn new(
-        name: &str,
-        adapter: Arc<dyn Adapter>,
-        instance: &Text,
-        clock: &Arc<dyn Clock>,
-        options: &Options,
-        board: &Board,
-    ) -> Self {
-        let broker: Arc<str> = name.into();
-        let link = Link {
-            adapter: Arc::clone(&adapter),
-            // Return addresses are no channel of the application; errors about them name it all the same.
-            binding: Arc::new(Binding::new(Channel::point_to_point("replies"))),
-            declare: Declare::Never,
-            clock: Arc::clone(clock),
-            open_within: options.open_within,
-            instance: instance.clone(),
-        };
-        let mut settings = options.outlet(options.window(), Foreign::default());
-        settings.reopen = false;
-        let replier = Replier::new(link.clone(), settings, board.clone(), Arc::clone(&broker));
-        Self { name: broker, adapter, mailbox: Mailbox::new(link), replier: Arc::new(replier) }
-    }
-
-    pub(crate) fn parts(&self) -> (&Arc<str>, &Arc<Replier>) {
-        (&self.name, &self.replier)
+impl Drop for Inner {
+    /// Nobody can use it any more: what it had open is closed as by [`Broker::close`], as long as there is a runtime to do it on.
+    fn drop(&mut self) {
+        if !*self.closed.get_mut()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(self.closing().run());
+        }
     }
 }
 

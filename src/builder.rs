@@ -1,3 +1,9 @@
+//! What is put together before it is awaited: a broker, a producer, a consumer, a request.
+
+pub use crate::consumer::ReceiveFrom;
+pub use crate::opening::{OpenConsumer, OpenProducer};
+pub use crate::request::Request;
+
 use crate::adapter::{Adapter, Clock, SystemClock};
 use crate::backoff::Backoff;
 use crate::broker::Broker;

@@ -1,5 +1,6 @@
 use crate::adapter::{Capabilities, Channel, DeadLetters, Subscription};
-use crate::broker::Closed;
+use crate::broker::Broker;
+use crate::closing::Closed;
 use crate::inlet::{ConsumerStatus, Inlet};
 use crate::{Batch, Delivery, Result};
 use futures_core::Stream;
@@ -20,11 +21,13 @@ use tokio::task::coop::consume_budget;
 #[derive(Debug)]
 pub struct Consumer {
     inlet: Arc<Inlet>,
+    // Keeps the broker open.
+    _broker: Option<Broker>,
 }
 
 impl Consumer {
-    pub(crate) const fn new(inlet: Arc<Inlet>) -> Self {
-        Self { inlet }
+    pub(crate) const fn new(inlet: Arc<Inlet>, broker: Option<Broker>) -> Self {
+        Self { inlet, _broker: broker }
     }
 
     /// The next delivery; `None` once the consumer is closed.
@@ -100,7 +103,7 @@ impl Drop for Consumer {
 /// Where a consumer receives from.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum From {
+pub enum ReceiveFrom {
     /// A point-to-point channel.
     Channel(Channel),
     /// A subscription to a publish-subscribe channel.
@@ -109,19 +112,19 @@ pub enum From {
     DeadLetters(DeadLetters),
 }
 
-impl std::convert::From<&Channel> for From {
+impl From<&Channel> for ReceiveFrom {
     fn from(channel: &Channel) -> Self {
         Self::Channel(channel.clone())
     }
 }
 
-impl std::convert::From<Subscription> for From {
+impl From<Subscription> for ReceiveFrom {
     fn from(subscription: Subscription) -> Self {
         Self::Subscription(subscription)
     }
 }
 
-impl std::convert::From<DeadLetters> for From {
+impl From<DeadLetters> for ReceiveFrom {
     fn from(dead_letters: DeadLetters) -> Self {
         Self::DeadLetters(dead_letters)
     }

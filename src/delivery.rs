@@ -145,7 +145,7 @@ impl Drop for Delivery {
 ///
 /// # Errors
 /// [`ErrorKind::LeaseLost`] when the delivery belonged to another consumer already, [`ErrorKind::Closed`] after close. A failed settlement that nobody
-/// awaits is counted in [`ConsumerStatus::failed_settlements`](crate::ConsumerStatus::failed_settlements).
+/// awaits is counted in [`ConsumerStatus::failed_settlements`](crate::status::ConsumerStatus::failed_settlements).
 pub struct Settlement(Progress);
 
 enum Progress {

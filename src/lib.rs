@@ -42,7 +42,7 @@
 //! | read what was rejected | [`Channel::dead_letters`], [`dead_letter`] |
 //! | bind channels to brokers | [`config`] |
 //! | know how it is doing | [`Broker::status`], [`Consumer::status`] |
-//! | run an adapter of your own | [`Builder::adapter`], [`adapter`] |
+//! | run an adapter of your own | [`Builder::adapter`](builder::Builder::adapter), [`adapter`] |
 //!
 //! What is promised, how it is built, and how to add a broker is in [`docs`]. Everything here runs on a Tokio runtime with time enabled.
 //!
@@ -56,8 +56,9 @@ mod backoff;
 mod batch;
 mod body;
 mod broker;
-mod builder;
+pub mod builder;
 mod clock;
+mod closing;
 #[cfg(feature = "json")]
 mod codec;
 #[cfg(not(feature = "json"))]
@@ -82,21 +83,30 @@ mod producer;
 mod replies;
 mod request;
 mod spelling;
-mod status;
+pub mod status;
 
 pub use adapter::{Channel, Error, ErrorKind, Message, MessageKey, Result};
 pub use batch::Batch;
 pub use body::{Body, Command, IntoMessage};
-pub use broker::{Broker, Closed};
-pub use builder::Builder;
+pub use broker::Broker;
 pub use config::Config;
-pub use consumer::{Consumer, From};
+pub use consumer::Consumer;
 pub use delivery::{Delivery, Settlement};
-pub use inlet::ConsumerStatus;
-pub use opening::{OpenConsumer, OpenProducer};
 pub use producer::Producer;
-pub use request::Request;
-pub use status::{BrokerStatus, State, Status};
+
+/// What belongs to a [`Channel`]: kinds, requirements, subscriptions, and what really holds on it.
+pub mod channel {
+    pub use crate::adapter::{
+        Capabilities, Capability, ChannelKind, DeadLetters, Requirements, Start, Subscription, Support,
+    };
+}
+
+/// What belongs to a [`Message`]: its fields, and what became of it.
+pub mod message {
+    pub use crate::adapter::{
+        Bytes, HeaderValue, Headers, Kind, Level, MessageId, Receipt, SendOutcome, Text, Timestamp,
+    };
+}
 
 /// For authors of adapters: the contract, and the clocks.
 pub mod adapter {

@@ -1,9 +1,10 @@
 use crate::adapter::{BoxFuture, Capability, Channel, Room, Source};
 use crate::broker::Broker;
+use crate::consumer::ReceiveFrom;
 use crate::inlet::{Inlet, Settings};
 use crate::link::undropped;
 use crate::outlet::Outlet;
-use crate::{Consumer, ErrorKind, From, Producer, Result};
+use crate::{Consumer, ErrorKind, Producer, Result};
 use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl OpenProducer {
     /// exist and is not to be declared; [`ErrorKind::Conflict`] when it exists otherwise; [`ErrorKind::Unauthorized`].
     async fn open(self) -> Result<Producer> {
         let outlet = self.broker.outlet(&self.channel, self.window).await?;
-        Ok(Producer::new(outlet, self.within))
+        Ok(Producer::new(outlet, self.within, self.broker))
     }
 }
 
@@ -61,12 +62,12 @@ impl IntoFuture for OpenProducer {
 #[must_use = "a consumer is opened when this is awaited"]
 pub struct OpenConsumer {
     broker: Broker,
-    from: From,
+    from: ReceiveFrom,
     prefetch: Room,
 }
 
 impl OpenConsumer {
-    pub(crate) fn new(broker: Broker, from: From) -> Self {
+    pub(crate) fn new(broker: Broker, from: ReceiveFrom) -> Self {
         Self { broker, from, prefetch: Room::new(256, 64 << 20) }
     }
 
@@ -116,7 +117,7 @@ impl OpenConsumer {
                 Inlet::open(link, source, settings, dead_letters.clone(), Arc::clone(replier), status)
             })
             .await?;
-        let consumer = Consumer::new(Arc::clone(&inlet));
+        let consumer = Consumer::new(Arc::clone(&inlet), Some(self.broker.clone()));
         self.broker.keep(&inlet)?;
         Ok(consumer)
     }
@@ -125,9 +126,9 @@ impl OpenConsumer {
     /// required: rejecting then says so.
     async fn dead_letters(&self, source: &Source) -> Result<Option<Arc<Outlet>>> {
         let (named, link, bound) = self.broker.link(match &self.from {
-            From::Channel(channel) => channel,
-            From::Subscription(subscription) => subscription.channel(),
-            From::DeadLetters(dead) => dead.channel(),
+            ReceiveFrom::Channel(channel) => channel,
+            ReceiveFrom::Subscription(subscription) => subscription.channel(),
+            ReceiveFrom::DeadLetters(dead) => dead.channel(),
         })?;
         let subscription = match source {
             Source::Channel(_) => None,

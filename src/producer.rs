@@ -1,4 +1,5 @@
 use crate::adapter::{Capabilities, Receipt};
+use crate::broker::Broker;
 use crate::outlet::{Outlet, Sending};
 use crate::{IntoMessage, Result};
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use tokio::task::coop::consume_budget;
 pub struct Producer {
     outlet: Arc<Outlet>,
     within: Duration,
+    // Keeps the broker open.
+    _broker: Broker,
 }
 
 impl Producer {
-    pub(crate) const fn new(outlet: Arc<Outlet>, within: Duration) -> Self {
-        Self { outlet, within }
+    pub(crate) const fn new(outlet: Arc<Outlet>, within: Duration, broker: Broker) -> Self {
+        Self { outlet, within, _broker: broker }
     }
 
     /// Sends one message and waits for the broker's word.

@@ -1,3 +1,8 @@
+//! How brokers and consumers are doing, and what closing has left.
+
+pub use crate::closing::Closed;
+pub use crate::inlet::ConsumerStatus;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;

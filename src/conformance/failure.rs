@@ -4,8 +4,9 @@ use super::check::{Check, Checked, check, ensure};
 use super::lab::{Lab, messages, numbered};
 use super::settlement::{id, lasting, lasting_with, left_is};
 use super::{Faults, History, Hook};
+use crate::ErrorKind;
 use crate::adapter::{Capability, SendOutcome};
-use crate::{ErrorKind, State};
+use crate::status::State;
 use std::time::Duration;
 
 pub(super) const CHECKS: &[Check] = &[

@@ -2,7 +2,8 @@ use super::History;
 use super::check::{Checked, Stop};
 use super::lab::{Lab, Route};
 use crate::adapter::{Adapter, Message, SendOutcome};
-use crate::{Broker, Config, Consumer, Delivery, From, Producer};
+use crate::builder::ReceiveFrom;
+use crate::{Broker, Config, Consumer, Delivery, Producer};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Lab {
         Ok(self.within("the producer to open", broker.producer(route.named())).await??)
     }
 
-    pub(super) async fn consumer(&self, broker: &Broker, from: impl Into<From>) -> Checked<Consumer> {
+    pub(super) async fn consumer(&self, broker: &Broker, from: impl Into<ReceiveFrom>) -> Checked<Consumer> {
         Ok(self.within("the consumer to open", broker.consumer(from)).await??)
     }
 
@@ -43,7 +44,7 @@ impl Lab {
     pub(super) async fn consumer_of(
         &self,
         broker: &Broker,
-        from: impl Into<From>,
+        from: impl Into<ReceiveFrom>,
         prefetch: usize,
     ) -> Checked<Consumer> {
         let opening = broker.consumer(from).prefetch(prefetch);
@@ -157,7 +158,7 @@ impl Route {
         &self.binding.channel
     }
 
-    pub(super) fn from(&self) -> From {
+    pub(super) fn from(&self) -> ReceiveFrom {
         match &self.subscription {
             Some(subscription) => subscription.clone().into(),
             None => From::from(&self.binding.channel),

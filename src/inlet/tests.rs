@@ -175,7 +175,7 @@ async fn bench(prefetch: usize) -> Bench {
     };
     let status = board.handle(&"main".into(), "test".into());
     let inlet = Inlet::open(link, Source::Channel(binding), settings, None, replier, status).await.unwrap();
-    Bench { consumer: Consumer::new(inlet), fed, clock }
+    Bench { consumer: Consumer::new(inlet, None), fed, clock }
 }
 
 impl Bench {

@@ -74,7 +74,7 @@ pub trait Adapter: fmt::Debug + Send + Sync + 'static {
     /// What is wrong.
     async fn health(&self) -> Result<()>;
 
-    /// Closes the connection. Open handles end as after a disconnect; the portable layer has closed its own before.
+    /// Closes the connection. Open handles end as after a disconnect, and what their receivers hold comes again; the portable layer has closed its own before.
     ///
     /// # Errors
     /// What the broker says; the connection is closed all the same.
@@ -91,7 +91,8 @@ pub trait Adapter: fmt::Debug + Send + Sync + 'static {
 /// # Contract
 /// - *Order*: messages reach the broker in the order of the batch and of the calls; batches may be on their way at once.
 /// - *Batches* are within the limits of the channel's [`Capabilities`], counted as [`Sender::measure`] counts.
-/// - *Partial failure* is a result per message, never an error for the batch.
+/// - *Partial failure* is a result per message, never an error for the batch. A message that reached some of its subscriptions and not others is
+///   [`crate::SendOutcome::Unknown`].
 /// - *Disconnect*: calls and every open [`Confirm`] end with [`crate::ErrorKind::Disconnected`] and the outcome `NotSent` or `Unknown`; the handle is
 ///   dead. `Unavailable` and `Throttled` leave it alive.
 /// - *Drop* without close sends nothing more; what was handed over may still arrive.

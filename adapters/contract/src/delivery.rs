@@ -221,7 +221,8 @@ pub enum Outcome {
     },
     /// Not handled: it goes to another receiver, uncounted, in its old place. Only after [`crate::Receiver::stop`], or when its scope is revoked.
     Release,
-    /// Failed, and kept by the portable layer until it is handed out again: remember the count, keep the token.
+    /// Failed, and kept by the portable layer until it is handed out again: remember the count, keep the token. The count stays when the delivery is
+    /// released or lost after that.
     Held {
         /// The number of the attempt that comes next.
         attempt: u32,

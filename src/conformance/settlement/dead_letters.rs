@@ -2,11 +2,12 @@
 
 use super::{lasting, lasting_with, left_is};
 use crate::adapter::{Capability, Timestamp};
+use crate::builder::ReceiveFrom;
 use crate::conformance::Faults;
 use crate::conformance::check::{Checked, ensure};
 use crate::conformance::fidelity::same;
 use crate::conformance::lab::{Lab, Route, messages};
-use crate::{Consumer, Delivery, ErrorKind, From, Message, dead_letter};
+use crate::{Consumer, Delivery, ErrorKind, Message, dead_letter};
 use std::time::Duration;
 
 pub(super) async fn reject_dead_letters_once(lab: Lab) -> Checked {
@@ -147,7 +148,7 @@ pub(in crate::conformance) async fn expect(
     Ok(letter)
 }
 
-pub(in crate::conformance) fn dead_letters_of(route: &Route) -> From {
+pub(in crate::conformance) fn dead_letters_of(route: &Route) -> ReceiveFrom {
     match &route.subscription {
         Some(subscription) => subscription.dead_letters().into(),
         None => route.named().dead_letters().into(),

@@ -1,7 +1,7 @@
 //! The memory adapter through the public API, against in-process channels and omniqueue.
 //!
 //! ```text
-//! cargo run --release -p anybroker-benches --bin memory [-- [--rounds N] [--workers N] [--only NAME]]
+//! cargo run --release -p anybroker-benches --bin memory [-- [--rounds N] [--workers N] [--group TITLE] [--only NAME]]
 //! ```
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on has no result")]
@@ -24,6 +24,7 @@ const MESSAGES: usize = 3200 * BATCH;
 fn main() {
     let rounds = option("--rounds").map_or(5, |rounds| rounds.parse().unwrap());
     let workers = option("--workers").map_or(2, |workers| workers.parse().unwrap());
+    let group = option("--group").unwrap_or_default();
     let only = option("--only").unwrap_or_default();
     let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
     println!("| | speed | CPU | M msg/s | ns CPU |");
@@ -36,7 +37,11 @@ fn main() {
         for batched in [false, true] {
             for size in [64, 1024] {
                 let how = if batched { "batches of 64" } else { "one at a time" };
-                println!("| **{title}, {how}, {size} B** | | | | |");
+                let title = format!("{title}, {how}, {size} B");
+                if !title.contains(&group) {
+                    continue;
+                }
+                println!("| **{title}** | | | | |");
                 let payload = Bytes::from(vec![7; size]);
                 let job = Job { shape, batched, payload, messages: MESSAGES };
                 print!("{}", Ranking::measure(cases(&runtime, &job, &only), rounds));
