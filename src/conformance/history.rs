@@ -160,7 +160,7 @@ impl History {
         if unknown.is_empty() {
             return Ok(());
         }
-        Err(format!("arrived and was never sent, or was reported as not sent: {}", list(unknown.iter())))
+        Err(format!("arrived and should not have: {}", list(unknown.iter())))
     }
 
     /// On each subscription, the messages of one producer and one key arrived in the order in which they were sent, judged by the first copy of

@@ -4,6 +4,42 @@
 //! from the full [`History`] of what was accepted and what arrived, never through a reader that deduplicates. Where a promise is the adapter's
 //! they use the bare contract; where it is what users get, a [`crate::Broker`] over the adapter.
 //!
+//! ```
+//! use anybroker::adapter::{Adapter, Result, SystemClock, async_trait};
+//! use anybroker::conformance::{Fixture, Verdict, checks, run};
+//! use anybroker::memory::MemoryBroker;
+//! use std::sync::Arc;
+//!
+//! struct Mine(MemoryBroker);
+//!
+//! #[async_trait]
+//! impl Fixture for Mine {
+//!     fn name(&self) -> &str {
+//!         "mine"
+//!     }
+//!
+//!     async fn adapter(&self) -> Result<Arc<dyn Adapter>> {
+//!         Ok(self.0.adapter())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let mine = Arc::new(Mine(MemoryBroker::new(Arc::new(SystemClock::new()))));
+//! for check in checks() {
+//! #   if check.name != "fidelity/every-field" { continue }
+//!     match run(check, Arc::clone(&mine) as Arc<dyn Fixture>).await {
+//!         Verdict::Passed => println!("{}: passed", check.name),
+//!         Verdict::Skipped(reason) => println!("{}: skipped, because {reason}", check.name),
+//!         verdict => panic!("{}: {verdict:?}", check.name),
+//!     }
+//! }
+//! # }
+//! ```
+//!
+//! A check of which [`Check::disturbs`] says so has to run while no other uses the broker. At the end of a whole run [`unexercised`] says what was
+//! declared and never shown.
+//!
 //! [`Faults`] stands between an adapter and its user and fails on command. The suite uses it for failures that no broker makes on request; a
 //! fixture whose broker cannot be cut off may build its hooks on it.
 

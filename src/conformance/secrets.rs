@@ -1,11 +1,13 @@
 //! No credential shows anywhere.
 
+use super::Faults;
 use super::check::{Check, Checked, Stop, check, ensure};
 use super::lab::Lab;
 use crate::adapter::{Adapter, Events, ReceiverOptions, Room, SenderOptions};
 use crate::{Broker, Config, Message};
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
@@ -29,6 +31,8 @@ async fn in_no_log_line(lab: Lab) -> Checked {
         let (lab, log) = (lab.clone(), log.clone());
         move || -> Result<(), std::io::Error> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // While there is one subscriber alone, what another thread logs first is switched off for all threads: so there are two.
+            let _second = tracing::Dispatch::new(Log::default());
             tracing::subscriber::with_default(log, || {
                 runtime.block_on(everything(&lab, &mut Said::default()));
             });
@@ -62,32 +66,42 @@ async fn everything(lab: &Lab, said: &mut Said) {
         said.debug("the builder", &Broker::builder().config(config.clone()));
         match Broker::builder().config(config).open_lazy() {
             Err(error) => said.error("opening by the URL", &error),
-            Ok(broker) => uses(lab, said, &broker).await,
+            // A lazy broker waits for a server that may not be there: a short while is enough to hear it.
+            Ok(broker) => uses(lab, said, &broker, lab.timing().quiet, || {}).await,
         }
     }
     let Ok(adapter) = lab.fixture().adapter().await else { return };
     said.debug("the adapter", &adapter);
     refusals(lab, said, &*adapter).await;
-    if let Ok(broker) = lab.broker_over(adapter).await {
-        uses(lab, said, &broker).await;
+    let faults = Faults::new();
+    if let Ok(broker) = lab.broker_over(faults.over(adapter)).await {
+        uses(lab, said, &broker, lab.timing().patience, || faults.cut()).await;
     }
 }
 
-/// What a broker says of itself and of a channel that is not there.
-async fn uses(lab: &Lab, said: &mut Said, broker: &Broker) {
+/// What a broker says of itself, of a new channel, and when its connection is lost.
+async fn uses(
+    lab: &Lab,
+    said: &mut Said,
+    broker: &Broker,
+    patience: Duration,
+    lose: impl Fn() + Send + Sync,
+) {
     said.debug("the broker", broker);
     said.debug("the status", &*broker.status().borrow());
     let route = lab.route(|channel| channel);
     if let Ok(Err(error)) = lab.within("health", broker.health()).await {
         said.error("health", &error);
     }
-    // A lazy broker waits for a server that may not be there: a short while is enough to hear it.
-    let opening = lab.within_time(lab.timing().quiet, "opening", async {
+    let opening = lab.within_time(patience, "opening", async {
         let producer = broker.producer(route.named()).await?;
         said.debug("the producer", &producer);
         said.debug("the receipt", &producer.send(Message::new("")).await);
         let consumer = broker.consumer(route.from()).await?;
         said.debug("the consumer", &consumer);
+        lose();
+        // It is sent once there is a connection again.
+        said.debug("the receipt after the loss", &producer.send(Message::new("")).await);
         said.debug("its status", &consumer.status());
         crate::Result::Ok(())
     });

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Most of the time is spent waiting for what must not come.
+    arguments.test_threads.get_or_insert(8);
     let report = Arc::new(Report::default());
     let fixtures = fixtures();
     let trials = fixtures
