@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, watch};
 
 /// The application's end of all its message brokers. Cheap to clone; all clones are one.
@@ -59,6 +60,8 @@ struct Inner {
     inlets: Mutex<Vec<Weak<Inlet>>>,
     closed: AtomicBool,
     close: OnceCell<Closed>,
+    /// Where to close what is dropped.
+    runtime: Option<Handle>,
 }
 
 impl Broker {
@@ -244,6 +247,7 @@ impl Broker {
             inlets: Mutex::default(),
             closed: AtomicBool::new(false),
             close: OnceCell::new(),
+            runtime: Handle::try_current().ok(),
         })))
     }
 
@@ -315,13 +319,20 @@ impl Broker {
         };
         let cell = Arc::clone(self.outlets().entry(what.clone()).or_default());
         let settings = self.0.options.outlet(window, bound.headers.clone().into());
-        cell.get_or_try_init(|| async {
-            let status = Arc::new(self.0.board.handle(&named.name, format!("producer of {what}")));
-            let open = || Outlet::open(link.clone(), target.clone(), settings.clone(), Arc::clone(&status));
-            self.patiently(&status, open).await
-        })
-        .await
-        .cloned()
+        let outlet = cell
+            .get_or_try_init(|| async {
+                let status = Arc::new(self.0.board.handle(&named.name, format!("producer of {what}")));
+                let open =
+                    || Outlet::open(link.clone(), target.clone(), settings.clone(), Arc::clone(&status));
+                self.patiently(&status, open).await
+            })
+            .await?;
+        if let Err(closed) = self.check_open() {
+            // Closing has passed it by.
+            outlet.begin_close(self.0.clock.now());
+            return Err(closed);
+        }
+        Ok(Arc::clone(outlet))
     }
 
     pub(crate) fn keep(&self, inlet: &Arc<Inlet>) -> Result<()> {
@@ -457,7 +468,7 @@ impl Drop for Inner {
     /// Nobody can use it any more: what it had open is closed as by [`Broker::close`], as long as there is a runtime to do it on.
     fn drop(&mut self) {
         if !*self.closed.get_mut()
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(runtime) = self.runtime.take().or_else(|| Handle::try_current().ok())
         {
             runtime.spawn(self.closing().run());
         }

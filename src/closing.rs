@@ -41,6 +41,7 @@ impl Closing {
         for inlet in self.inlets {
             closed.given_back += inlet.close().await;
         }
+        self.outlets.iter().for_each(|outlet| outlet.begin_close(deadline));
         for outlet in self.outlets {
             closed.unsent += outlet.close(deadline).await;
         }

@@ -33,7 +33,7 @@ impl Consumer {
     /// The next delivery; `None` once the consumer is closed.
     ///
     /// # Errors
-    /// Only what cannot heal. A lost connection is not an error: see [`Consumer::status`].
+    /// None today: it is for what cannot heal. A lost connection is not an error: see [`Consumer::status`].
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.

@@ -7,6 +7,7 @@ use crate::{Error, ErrorKind, Result, effective};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// One channel on one connection, and how its handles are opened: the first time and after every loss.
 #[derive(Clone, Debug)]
@@ -113,6 +114,22 @@ impl Link {
         also(&opened.capabilities)?;
         Ok(opened)
     }
+}
+
+/// Opens a receiver on a task of its own. One that nobody waits for any more is closed: dropped, it would be a crash to the broker.
+pub(crate) async fn undropped_receiver(
+    opening: impl Future<Output = Result<Opened<Arc<dyn Receiver>>>> + Send + 'static,
+) -> Result<Opened<Arc<dyn Receiver>>> {
+    let (give, opened) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Err(Ok(unwanted)) = give.send(opening.await) {
+            // Nobody is left to be told.
+            let _ = unwanted.handle.close().await;
+        }
+    });
+    opened
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Other, "the adapter has panicked while opening")))
 }
 
 /// Runs an adapter's future on a task of its own, so that a caller that goes away never drops it while it is pending.

@@ -1,7 +1,7 @@
-use crate::adapter::{Capabilities, Receipt};
+use crate::adapter::{Capabilities, Receipt, SendOutcome};
 use crate::broker::Broker;
 use crate::outlet::{Outlet, Sending};
-use crate::{IntoMessage, Result};
+use crate::{Error, ErrorKind, IntoMessage, Result};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::coop::consume_budget;
@@ -87,5 +87,8 @@ impl Producer {
 
 /// The only one of the answers.
 pub(crate) fn one(mut answers: Vec<Result<Receipt>>) -> Result<Receipt> {
-    answers.pop().unwrap_or_else(|| Ok(Receipt::default()))
+    answers.pop().unwrap_or_else(|| {
+        let what = "there was no answer for the message";
+        Err(Error::new(ErrorKind::Other, what).with_outcome(SendOutcome::Unknown))
+    })
 }

@@ -62,6 +62,10 @@ impl Replier {
             },
             Err(error) => Err(error),
         };
+        if !self.lock().iter().any(|(_, other)| Arc::ptr_eq(other, &slot)) {
+            // Given up while it was being opened, or by closing.
+            self.give_up(&slot);
+        }
         if result.is_err() {
             // The next reply to this address opens it anew, in case its requester is still there.
             self.remove(&slot);
@@ -115,10 +119,24 @@ fn has_ended(slot: &Slot) -> bool {
 pub(crate) struct Mailbox {
     adapter: Arc<dyn Adapter>,
     link: Link,
-    open: tokio::sync::Mutex<Option<Text>>,
-    waiting: Mutex<HashMap<Text, oneshot::Sender<Result<Message>>>>,
+    open: tokio::sync::Mutex<Option<Address>>,
+    waiting: Mutex<Waiting>,
     late: AtomicU64,
     receiver: Mutex<Option<Arc<dyn Receiver>>>,
+}
+
+/// A return address, and the how manyth it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    pub(crate) text: Text,
+    generation: u64,
+}
+
+/// The requests that wait for replies at the return address of that generation.
+#[derive(Debug, Default)]
+struct Waiting {
+    generation: u64,
+    requests: HashMap<Text, oneshot::Sender<Result<Message>>>,
 }
 
 impl Mailbox {
@@ -139,7 +157,7 @@ impl Mailbox {
     }
 
     /// The return address, opened if it is not.
-    pub(crate) async fn address(self: &Arc<Self>) -> Result<Text> {
+    pub(crate) async fn address(self: &Arc<Self>) -> Result<Address> {
         let mut open = self.open.lock().await;
         if let Some(address) = &*open {
             return Ok(address.clone());
@@ -155,16 +173,24 @@ impl Mailbox {
         let replies = undropped(async move { adapter.open_replies(&options).await })
             .await
             .map_err(|e| e.with_operation("open replies").with_adapter(self.adapter.name()))?;
-        *open = Some(replies.address.clone());
+        let address = Address { text: replies.address, generation: self.lock().generation };
+        *open = Some(address.clone());
         *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&replies.receiver));
         tokio::spawn(Arc::clone(self).receive(replies.receiver));
-        Ok(replies.address)
+        Ok(address)
     }
 
-    /// Waits for the reply to that correlation id, from now on.
-    pub(crate) fn expect(self: &Arc<Self>, id: Text) -> Expected {
+    /// Waits for the reply to that correlation id at that address, from now on.
+    pub(crate) fn expect(self: &Arc<Self>, id: Text, at: &Address) -> Expected {
         let (sender, reply) = oneshot::channel();
-        self.lock().insert(id.clone(), sender);
+        let mut waiting = self.lock();
+        if waiting.generation == at.generation {
+            waiting.requests.insert(id.clone(), sender);
+        } else {
+            // Nobody has looked at the other end yet.
+            let _ = sender.send(Err(Error::new(ErrorKind::Disconnected, "the return address is lost")));
+        }
+        drop(waiting);
         Expected { mailbox: Arc::clone(self), id, reply }
     }
 
@@ -190,7 +216,7 @@ impl Mailbox {
             let mut settles: Vec<_> =
                 batch.iter().map(|r| Settle::new(r.token.clone(), Outcome::Ack)).collect();
             for reply in batch.drain(..).filter_map(|received| received.content.ok()) {
-                let waiting = reply.correlation_id().and_then(|id| self.lock().remove(id));
+                let waiting = reply.correlation_id().and_then(|id| self.lock().requests.remove(id));
                 // A reply that nobody waits for, not any more or never, reaches nobody else.
                 if waiting.is_none_or(|waiting| waiting.send(Ok(reply)).is_err()) {
                     self.late.fetch_add(1, Ordering::Relaxed);
@@ -200,7 +226,7 @@ impl Mailbox {
             match received {
                 Ok(Receive::Ended) => break Error::new(ErrorKind::Closed, "the broker is closed"),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Throttled) => {
                     let again = later(
                         self.link.clock.now(),
                         error.retry_after().unwrap_or(self.link.open_within / 30),
@@ -210,16 +236,21 @@ impl Mailbox {
                 Err(error) => break error,
             }
         };
+        // Replies to this address cannot arrive any more; the next request opens another.
+        let lost = {
+            let mut waiting = self.lock();
+            waiting.generation += 1;
+            std::mem::take(&mut waiting.requests)
+        };
         *self.open.lock().await = None;
-        // The next request opens a new address; replies to this one cannot arrive any more.
-        for (_, waiting) in self.lock().drain() {
+        for (_, waiting) in lost {
             let lost = Error::new(error.kind(), format!("the return address is lost: {error}"));
             // Whoever waited may be gone.
             let _ = waiting.send(Err(lost));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Text, oneshot::Sender<Result<Message>>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -239,6 +270,6 @@ impl Expected {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.mailbox.lock().remove(&self.id);
+        self.mailbox.lock().requests.remove(&self.id);
     }
 }

@@ -57,7 +57,8 @@ impl<R: Body> Request<R> {
         let producer = self.broker.producer(&self.channel).deadline(self.within).await?;
         let id = crate::id::new_id(clock.wall());
         let correlation: Text = id.to_text();
-        message.set_reply_to(mailbox.address().await.map_err(explain)?);
+        let address = mailbox.address().await.map_err(explain)?;
+        message.set_reply_to(address.text.clone());
         message.set_correlation_id(correlation.clone());
         if message.id().is_none() {
             message.set_id(id);
@@ -66,7 +67,7 @@ impl<R: Body> Request<R> {
             // Nobody waits for the answer after that.
             message.set_expires_at(clock.wall().after(self.within));
         }
-        let mut expected = mailbox.expect(correlation);
+        let mut expected = mailbox.expect(correlation, &address);
         producer.send(message).await?;
         let reply = expected.reply().await.map_err(explain)?;
         if let Some(other) = reply.type_name().filter(|name| ***name != *R::TYPE) {

@@ -3,6 +3,7 @@
 pub use crate::closing::Closed;
 pub use crate::inlet::ConsumerStatus;
 
+use crate::adapter::Event;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -122,23 +123,37 @@ pub(crate) struct HandleStatus {
 impl HandleStatus {
     /// Reports a change, once, to the log and to whoever watches.
     pub(crate) fn set(&self, state: State, reason: Option<String>) {
-        let mut handles = self.board.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, now)) = handles.states.get_mut(&self.id) else {
-            return;
-        };
         let status = BrokerStatus { state, reason };
-        if *now == status {
-            return;
-        }
-        if now.state != state {
+        let before = {
+            let mut handles = self.board.0.handles.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((_, now)) = handles.states.get_mut(&self.id) else { return };
+            if *now == status {
+                return;
+            }
+            let before = std::mem::replace(now, status.clone()).state;
+            self.board.publish(&self.broker, &handles);
+            before
+        };
+        // After the lock: a subscriber of the log may use the broker itself.
+        if before != state {
             let reason = status.reason.as_deref().unwrap_or_default();
             match state {
-                State::Connected => tracing::info!(broker = %self.broker, "{}: connected", self.what),
+                State::Connected | State::Closed => {
+                    tracing::info!(broker = %self.broker, "{}: {state:?}", self.what)
+                }
                 _ => tracing::warn!(broker = %self.broker, reason, "{}: {state:?}", self.what),
             }
         }
-        *now = status;
-        self.board.publish(&self.broker, &handles);
+    }
+
+    /// Reports what an adapter has reported.
+    pub(crate) fn on_event(&self, event: Event) {
+        match event {
+            Event::Blocked { reason } | Event::Paused { reason } => self.set(State::Stalled, Some(reason)),
+            Event::Reconnecting { error } => self.set(State::Reconnecting, Some(error.to_string())),
+            Event::Unblocked | Event::Connected => self.set(State::Connected, None),
+            _ => {}
+        }
     }
 
     pub(crate) fn state(&self) -> State {

@@ -52,7 +52,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
         leaving.as_mut().enable();
         match result {
             Ok(_) => {
-                if stalled {
+                if stalled && inlet.status.state() == Health::Stalled {
                     inlet.status.set(Health::Connected, None);
                 }
                 return Ok(());

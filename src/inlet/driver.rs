@@ -1,15 +1,21 @@
-use super::Inlet;
 use super::state::Phase;
-use crate::adapter::{Receive, Received, Receiver, Room};
+use super::{Inlet, LostBatch};
+use crate::adapter::{Clock, Receive, Received, Receiver, Room, Source, SystemClock};
 use crate::clock::later;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+async fn maybe(sleep: Option<crate::adapter::BoxFuture<'static, ()>>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
+    }
+}
 
 /// One receiver and the word of its end.
 struct Handle {
@@ -38,9 +44,7 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
             return;
         }
         // Settlements are numbered through all receivers, so the next may settle only when this one has ended.
-        if settling.await.is_err() {
-            inlet.lock().outbox.lost();
-        }
+        let _ = settling.await;
         inlet.bounded(receiving).await;
         inlet.lose_all();
         let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -72,6 +76,12 @@ async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Rece
         };
         match opened {
             Ok(receiver) => {
+                if let Source::Subscription(_, subscription) = &inlet.source
+                    && subscription.name().is_none()
+                {
+                    // The one before has ended with its receiver, and what came meanwhile with it.
+                    inlet.lock().counts.gaps += 1;
+                }
                 inlet.status.set(Health::Connected, None);
                 return Some(receiver);
             }
@@ -124,7 +134,7 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     let mut stalled = false;
     let here = handle.receiver.try_receive(Room::new(1, 1), &mut batch).is_some();
     inlet.take_in(&handle.receiver, &mut batch, false);
-    inlet.lock().lingers = here;
+    inlet.lock().direct = here;
     while let Some(room) = inlet.room(&handle).await {
         let received = handle.receiver.receive_batch(room, &mut batch).await;
         inlet.take_in(&handle.receiver, &mut batch, here);
@@ -154,40 +164,47 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
 /// Settles, extends leases, gives up revoked scopes, and hands out what is due again.
 async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     let panicked = Panicked(Some(Arc::clone(&handle)));
+    let mut linger: Option<Instant> = None;
     loop {
         let now = inlet.now();
-        let (mut work, sleeps) = {
+        let mut work = {
             let mut state = inlet.lock();
             if handle.is_dead() {
                 let answered = state.outbox.fail_waiting();
-                state.count_failed(answered.failed);
-                drop(state);
-                answered.wakers.into_iter().for_each(Waker::wake);
+                inlet.finish(state, answered);
                 panicked.disarm();
                 return;
             }
-            let work = state.work(now);
+            let lingered = linger.is_some_and(|until| until <= SystemClock::new().now());
+            let work = state.work(now, lingered);
             // What was lost has made room.
             if inlet.wakes_receiver(&mut state) {
                 inlet.wake_receiver.notify_one();
             }
-            let sleeps = work.settle.is_empty() && work.extend.is_empty() && work.release.is_empty();
-            state.settler_sleeps = sleeps && !state.is_lingering();
-            (work, sleeps)
+            // For the application's next settlement it need not be woken while it waits for just that.
+            state.settler_sleeps = work.is_empty() && !work.linger;
+            work
         };
         if let Some(waker) = work.wake.take() {
             waker.wake();
         }
-        if sleeps {
-            match work.until {
-                Some(until) => inlet.sleep(until, &inlet.wake_settler).await,
-                None => inlet.wake_settler.notified().await,
+        if !work.linger {
+            linger = None;
+        }
+        if work.is_empty() {
+            if work.linger {
+                linger.get_or_insert_with(|| SystemClock::new().now() + LINGER);
             }
+            inlet.sleep_until(work.until, linger, &inlet.wake_settler).await;
             continue;
         }
         if !work.settle.is_empty() {
+            let lost = LostBatch(Some(&inlet));
             handle.receiver.settle(&mut work.settle).await;
-            inlet.answered(inlet.lock(), work.settle);
+            lost.disarm();
+            let mut state = inlet.lock();
+            let answered = state.outbox.answered(work.settle);
+            inlet.finish(state, answered);
         }
         if !work.extend.is_empty() {
             handle.receiver.extend(&mut work.extend).await;
@@ -196,10 +213,13 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
         for scope in work.release {
             // When it fails the scope is lost all the same.
             let _ = handle.receiver.release(scope).await;
-            inlet.lock().lose(|tie| tie.scope == scope);
+            inlet.lock().lose_scope(scope);
         }
     }
 }
+
+/// How long settlements wait for the application's task to take them along. Real time, whatever the clock says: nothing but speed hangs on it.
+const LINGER: Duration = Duration::from_millis(1);
 
 impl Inlet {
     /// Resolves when the handle is dead (false) or the consumer leaves (true).
@@ -283,6 +303,17 @@ impl Inlet {
         }
     }
 
+    /// Sleeps until then by the clock, or until `real` by the system's, or until woken.
+    async fn sleep_until(&self, until: Option<Instant>, real: Option<Instant>, wake: &Notify) {
+        let sleep = |clock: &dyn Clock, at: Option<Instant>| at.map(|at| clock.sleep_until(at));
+        let (until, real) = (sleep(&*self.link.clock, until), sleep(&SystemClock::new(), real));
+        tokio::select! {
+            () = maybe(until) => {}
+            () = maybe(real) => {}
+            () = wake.notified() => {}
+        }
+    }
+
     /// Waits for it, but not for ever: it runs on where it is.
     async fn bounded(&self, ending: impl Future<Output = impl Sized>) {
         tokio::select! {
@@ -300,13 +331,11 @@ impl Inlet {
         let mut state = self.lock();
         state.lose(|_| true);
         state.receiver = None;
-        // What was settled since the settling task ended must not reach the next receiver, where its token names another delivery.
-        let answered = state.outbox.fail_waiting();
-        state.count_failed(answered.failed);
         // Its deliveries are gone; a report of its receiver that comes late must not touch those of the next.
         state.generation += 1;
-        drop(state);
-        answered.wakers.into_iter().for_each(Waker::wake);
+        // What was settled since the settling task ended must not reach the next receiver, where its token names another delivery.
+        let answered = state.outbox.fail_waiting();
+        self.finish(state, answered);
     }
 
     async fn end(&self, handle: &Handle, given_back: usize) {

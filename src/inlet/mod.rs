@@ -1,6 +1,7 @@
 //! The receiving side of one consumer.
 //!
-//! Two tasks serve one receiver: one receives as long as there is room, the other settles, extends leases and watches the clock. A third supervises them:
+//! Two tasks serve one receiver: one receives as long as there is room, the other settles, extends leases and watches the clock; where an adapter can
+//! do it without waiting, the application's own task does both instead. A third supervises them:
 //! it opens the receiver again after a loss and leaves in order at the end. All that is held lies in one [`State`] between them and the application,
 //! so a caller that stops waiting loses nothing.
 
@@ -15,15 +16,16 @@ mod tests;
 
 pub(crate) use parcel::Parcel;
 
-use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Settle, Source, Support};
+use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Source, Support};
 use crate::clock::later;
 use crate::delivery::Settlement;
 use crate::foreign::Foreign;
-use crate::link::{Link, undropped};
+use crate::link::{Link, undropped, undropped_receiver};
 use crate::outlet::Outlet;
 use crate::replies::Replier;
 use crate::status::{HandleStatus, State as Health};
 use crate::{Error, ErrorKind, Result, backoff::Backoff};
+use outbox::Answered;
 use state::{Phase, State};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -175,7 +177,7 @@ impl Inlet {
                     None => continue,
                 }
             }
-            if state.lingers && state.outbox.is_waiting() {
+            if state.direct && state.outbox.is_waiting() {
                 self.settle_here(state);
                 continue;
             }
@@ -349,7 +351,7 @@ impl Inlet {
             if state.outbox.is_settled(upto) {
                 return Poll::Ready(());
             }
-            if state.lingers && state.outbox.is_waiting() {
+            if state.direct && state.outbox.is_waiting() {
                 self.settle_here(state);
                 continue;
             }
@@ -420,7 +422,7 @@ impl Inlet {
 
     /// Settles what waits on the caller's task, where the receiver has that way.
     fn settle_here(&self, mut state: MutexGuard<'_, State>) {
-        let Some(receiver) = state.receiver.clone().filter(|_| state.lingers) else { return };
+        let Some(receiver) = state.receiver.clone().filter(|_| state.direct) else { return };
         let Some(mut batch) = state.outbox.take() else { return };
         drop(state);
         let panicked = LostBatch(Some(self));
@@ -428,18 +430,18 @@ impl Inlet {
         panicked.disarm();
         let mut state = self.lock();
         if settled {
-            self.answered(state, batch);
+            let answered = state.outbox.answered(batch);
+            self.finish(state, answered);
         } else {
-            state.lingers = false;
-            state.outbox.put_back(batch);
-            drop(state);
-            self.wake_settler.notify_one();
+            state.direct = false;
+            state.settler_sleeps = true;
+            let answered = state.outbox.put_back(batch);
+            self.finish(state, answered);
         }
     }
 
-    /// Takes in the adapter's answers.
-    fn answered(&self, mut state: MutexGuard<'_, State>, batch: Vec<Settle>) {
-        let answered = state.outbox.answered(batch);
+    /// Takes note of answers, and wakes whom they concern.
+    fn finish(&self, mut state: MutexGuard<'_, State>, answered: Answered) {
         state.count_failed(answered.failed);
         // What came meanwhile had nobody to take it.
         let more = state.outbox.is_waiting() || state.is_revoking();
@@ -457,7 +459,7 @@ impl Inlet {
 
     /// What follows from a returned delivery.
     fn after_return(&self, state: MutexGuard<'_, State>) {
-        let full = state.lingers && state.outbox.len() >= RUN;
+        let full = state.direct && state.outbox.len() >= RUN;
         self.wake(state);
         if full {
             self.settle_here(self.lock());
@@ -501,7 +503,8 @@ impl Inlet {
         };
         let (link, source) = (self.link.clone(), self.source.clone());
         let (prefetch, events) = (self.settings.prefetch, self.events(generation));
-        let opened = undropped(async move { link.receiver(&source, prefetch, events).await }).await?;
+        let opened =
+            undropped_receiver(async move { link.receiver(&source, prefetch, events).await }).await?;
         let has = &opened.capabilities;
         let ordered = self.link.binding.channel.requirements().order_per_key;
         let mut state = self.lock();
@@ -534,19 +537,11 @@ impl Inlet {
         }
         match event {
             Event::Revoking { scope, .. } => state.revoke(scope),
-            Event::Lost { scope } => state.lose(|tie| tie.scope == scope),
+            Event::Lost { scope } => state.lose_scope(scope),
             Event::Gap { messages } => state.counts.gaps += messages.unwrap_or(1),
             other => {
                 drop(state);
-                match other {
-                    Event::Blocked { reason } | Event::Paused { reason } => {
-                        self.status.set(Health::Stalled, Some(reason));
-                    }
-                    Event::Reconnecting { error } => {
-                        self.status.set(Health::Reconnecting, Some(error.to_string()));
-                    }
-                    _ => self.status.set(Health::Connected, None),
-                }
+                self.status.on_event(other);
                 return;
             }
         }
@@ -563,7 +558,7 @@ impl Inlet {
     }
 }
 
-/// Fails the settlements that an adapter has panicked over, on the caller's task.
+/// Fails the settlements that an adapter panics over while this is armed.
 struct LostBatch<'i>(Option<&'i Inlet>);
 
 impl LostBatch<'_> {
@@ -577,7 +572,7 @@ impl Drop for LostBatch<'_> {
         if let Some(inlet) = self.0 {
             let mut state = inlet.lock();
             let answered = state.outbox.lost();
-            state.count_failed(answered.failed);
+            inlet.finish(state, answered);
         }
     }
 }

@@ -25,6 +25,7 @@ const FAILURES: usize = 1024;
 
 /// What follows from answers: how many failed, and who waited for them.
 #[derive(Debug, Default)]
+#[must_use = "someone may be waiting for it"]
 pub(super) struct Answered {
     pub(super) failed: u64,
     pub(super) wakers: Vec<Waker>,
@@ -56,11 +57,12 @@ impl Outbox {
         Some(std::mem::replace(&mut self.waiting, spare))
     }
 
-    /// A batch that was not handed over after all.
-    pub(super) fn put_back(&mut self, mut batch: Vec<Settle>) {
+    /// A batch that was not handed over after all. It waits again, unless its receiver is gone.
+    pub(super) fn put_back(&mut self, mut batch: Vec<Settle>) -> Answered {
         self.in_flight = None;
         batch.append(&mut self.waiting);
         self.waiting = batch;
+        if std::mem::take(&mut self.doomed) { self.fail_waiting() } else { Answered::default() }
     }
 
     /// The adapter's answers, in the order of the batch.
@@ -138,6 +140,10 @@ impl Outbox {
                 Some(Err(error)) => error,
                 None => Error::new(ErrorKind::Other, "the adapter gave no answer for this settlement"),
             };
+            if matches!(settle.outcome, Outcome::Release | Outcome::Held { .. }) {
+                // Nobody waits for these, and the broker brings their messages again in any case.
+                continue;
+            }
             failed += 1;
             self.failures.insert(seq, error.with_operation("settle"));
         }

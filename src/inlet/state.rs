@@ -4,7 +4,7 @@ use super::parcel::{Leased, Parcel, Tie, lease_lost};
 use super::{ConsumerStatus, Flow};
 use crate::adapter::{Extend, Lease, Outcome, Received, Receiver, Room, Scope, Settle};
 use crate::{Error, ErrorKind, Result};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,6 +21,8 @@ pub(super) struct State {
     lanes: Lanes,
     parked: BTreeMap<(Instant, u64), Parcel>,
     ties: Vec<Arc<Tie>>,
+    /// Scopes of this receiver that are gone: what of them was on its way is not handed out any more.
+    gone: HashSet<Scope>,
     leases: HashMap<u64, Leased>,
     due: BTreeSet<(Instant, u64)>,
     arrivals: u64,
@@ -41,8 +43,7 @@ pub(super) struct State {
     /// Turns in a row in which the application's task found nothing.
     pub(super) dry_turns: u8,
     /// The application's task settles by itself while it receives.
-    pub(super) lingers: bool,
-    linger: Option<Instant>,
+    pub(super) direct: bool,
     /// Somebody waits for a settlement.
     pub(super) urgent: bool,
     /// Received by the application's task; kept for its room.
@@ -60,9 +61,6 @@ pub(super) enum Phase {
     Closed,
 }
 
-/// How long settlements wait for the application's task at most.
-const LINGER: Duration = Duration::from_millis(1);
-
 /// What the settling task does next.
 #[derive(Debug, Default)]
 pub(super) struct Work {
@@ -72,6 +70,15 @@ pub(super) struct Work {
     pub(super) release: Vec<Scope>,
     pub(super) until: Option<Instant>,
     pub(super) wake: Option<Waker>,
+    /// Settlements wait for the application's task to take them along.
+    pub(super) linger: bool,
+}
+
+impl Work {
+    /// Nothing is to be asked of the adapter.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.settle.is_empty() && self.extend.is_empty() && self.release.is_empty()
+    }
 }
 
 impl State {
@@ -85,6 +92,7 @@ impl State {
             lanes: Lanes::default(),
             parked: BTreeMap::new(),
             ties: Vec::new(),
+            gone: HashSet::new(),
             leases: HashMap::new(),
             due: BTreeSet::new(),
             arrivals: 0,
@@ -100,8 +108,7 @@ impl State {
             receiver: None,
             task_receives: true,
             dry_turns: 0,
-            lingers: false,
-            linger: None,
+            direct: false,
             urgent: false,
             batch: Vec::new(),
             spare: Vec::new(),
@@ -143,6 +150,9 @@ impl State {
             return bury;
         }
         let mut last: Option<Arc<Tie>> = None;
+        if !self.gone.is_empty() {
+            batch.retain(|received| !self.gone.contains(&received.scope));
+        }
         for received in batch.drain(..) {
             let order = self.arrivals;
             self.arrivals += 1;
@@ -247,8 +257,9 @@ impl State {
     /// A receiver is open. Until it says otherwise, the receiving task receives.
     pub(super) fn begin_with(&mut self, receiver: Arc<dyn Receiver>) {
         self.receiver = Some(receiver);
+        self.gone.clear();
         self.task_receives = true;
-        self.lingers = false;
+        self.direct = false;
     }
 
     /// Keeps a delivery that the application had, until it is due again. Its key stays closed.
@@ -304,10 +315,13 @@ impl State {
     }
 
     /// What the settling task does now, and when it looks again.
-    pub(super) fn work(&mut self, now: Instant) -> Work {
+    /// `lingered` says that settlements have waited long enough for the application's task.
+    pub(super) fn work(&mut self, now: Instant, lingered: bool) -> Work {
         let mut work = Work::default();
-        let linger = self.linger(now);
-        if linger.is_none() {
+        let at_once = lingered || self.urgent || self.phase != Phase::Open || self.is_revoking();
+        if self.direct && !at_once && self.outbox.is_waiting() {
+            work.linger = true;
+        } else {
             self.urgent = false;
             work.settle = self.outbox.take().unwrap_or_default();
         }
@@ -340,34 +354,14 @@ impl State {
         let parked = self.parked.first_key_value().map(|((due, _), _)| *due);
         let parked = parked.filter(|_| self.phase == Phase::Open);
         let leases = self.due.first().map(|(due, _)| *due);
-        work.until = parked.into_iter().chain(leases).chain(linger).min();
+        work.until = parked.into_iter().chain(leases).min();
         work.wake = if self.ready.is_empty() { None } else { self.waker.take() };
         work
-    }
-
-    /// Until when settlements wait for the application's task to take them along. Where it can, it does so when it runs out of deliveries; the settling
-    /// task is there for when it does something else for long.
-    fn linger(&mut self, now: Instant) -> Option<Instant> {
-        let at_once = self.urgent || self.phase != Phase::Open || self.is_revoking();
-        if !self.lingers || at_once || !self.outbox.is_waiting() {
-            self.linger = None;
-            return None;
-        }
-        let until = *self.linger.get_or_insert(now + LINGER);
-        if until <= now {
-            self.linger = None;
-        }
-        self.linger
     }
 
     /// A scope is about to go to another consumer.
     pub(super) fn is_revoking(&self) -> bool {
         self.ties.iter().any(|tie| tie.is_revoking())
-    }
-
-    /// The settling task sleeps for a moment only: it need not be woken for one more settlement.
-    pub(super) const fn is_lingering(&self) -> bool {
-        self.linger.is_some()
     }
 
     /// The answers to extensions: a refused one is tried again until the lease ends.
@@ -411,6 +405,12 @@ impl State {
             let next = self.lanes.leave(parcel.message.key(), parcel.order);
             self.ready.extend(next);
         }
+    }
+
+    /// The scope is another consumer's now.
+    pub(super) fn lose_scope(&mut self, scope: Scope) {
+        self.gone.insert(scope);
+        self.lose(|tie| tie.scope == scope);
     }
 
     /// Drops what is tied to these: it is another consumer's now.

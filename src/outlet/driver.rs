@@ -13,7 +13,7 @@ use std::time::Instant;
 
 /// Hands over what waits, watches what is on its way, and opens the sender again after a loss, until the outlet closes.
 pub(super) async fn drive(outlet: Arc<Outlet>) {
-    let _panicked = Ended(Arc::clone(&outlet));
+    let _ended = Ended(Arc::clone(&outlet));
     let mut flights = Flights::default();
     loop {
         let now = outlet.link.clock.now();
@@ -136,15 +136,13 @@ impl Outlet {
             };
             let now = self.link.clock.now();
             let mut queue = self.lock();
-            match landed {
-                Some((flight, confirmed)) => queue.landed(flight.messages, flight.entries, confirmed, now),
-                None => {
-                    flights.0.extend(queue.launched());
-                    let handed = handed.as_mut().into_iter();
-                    let handed = handed.flat_map(|h| h.messages.iter().zip(&mut h.entries));
-                    queue.expire(now, &mut flights.pairs(now).chain(handed));
-                }
+            if let Some((flight, confirmed)) = landed {
+                queue.landed(flight.messages, flight.entries, confirmed, now);
             }
+            flights.0.extend(queue.launched());
+            let handed = handed.as_mut().into_iter();
+            let handed = handed.flat_map(|h| h.messages.iter().zip(&mut h.entries));
+            queue.expire(now, &mut flights.pairs(now).chain(handed));
         }
     }
 
@@ -159,13 +157,11 @@ impl Outlet {
         };
         let now = self.link.clock.now();
         let mut queue = self.lock();
-        match landed {
-            Some((flight, confirmed)) => queue.landed(flight.messages, flight.entries, confirmed, now),
-            None => {
-                flights.0.extend(queue.launched());
-                queue.expire(now, &mut flights.pairs(now));
-            }
+        if let Some((flight, confirmed)) = landed {
+            queue.landed(flight.messages, flight.entries, confirmed, now);
         }
+        flights.0.extend(queue.launched());
+        queue.expire(now, &mut flights.pairs(now));
     }
 
     /// Waits until then, keeping deadlines. True when the outlet is to end.
@@ -198,6 +194,7 @@ impl Outlet {
 
     /// Tells whoever waits for the end.
     fn finish(&self, unsent: usize) {
+        self.status.set(Health::Closed, None);
         self.ended.send_replace(Some(unsent));
         self.lock().serve_flushes(std::iter::empty());
     }
@@ -210,20 +207,23 @@ impl Outlet {
     }
 }
 
-/// Ends the outlet also when the adapter panics: then nobody may wait for it any longer.
+/// Ends the outlet also when the adapter panics or the runtime ends: then nobody may wait for it any longer.
 struct Ended(Arc<Outlet>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
         if self.0.ended.borrow().is_none() {
-            let panicked = not_sent(ErrorKind::Other, "the adapter has panicked; its producer is closed");
+            let why = match std::thread::panicking() {
+                true => not_sent(ErrorKind::Other, "the adapter has panicked; the producer is closed"),
+                false => not_sent(ErrorKind::Closed, "the runtime has shut down; the producer is closed"),
+            };
             let now = self.0.link.clock.now();
             let unsent = {
                 let mut queue = self.0.lock();
                 queue.close(now);
-                queue.abandon(&panicked)
+                queue.abandon(&why)
             };
-            self.0.status.set(Health::Closed, Some(panicked.to_string()));
+            self.0.status.set(Health::Closed, Some(why.to_string()));
             self.0.finish(unsent);
         }
     }

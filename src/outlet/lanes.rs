@@ -75,7 +75,8 @@ impl Lanes {
 
     /// Whether a message that is sent again has to wait for others of its key.
     pub(super) fn holds_again(&self, key: &MessageKey) -> bool {
-        self.in_flight == InFlightPerKey::One && self.lanes.get(key).is_some_and(|lane| lane.in_flight > 0)
+        let one = self.in_flight == InFlightPerKey::One;
+        self.lanes.get(key).is_some_and(|lane| (one && lane.in_flight > 0) || !lane.failed.is_empty())
     }
 
     /// A message of that key is handed over, for the first time or again.

@@ -13,10 +13,10 @@ mod ticket;
 
 pub(crate) use ticket::Answers;
 
-use crate::adapter::{Capabilities, Channel, Event, Events, Message, Receipt, SendOutcome, Target};
+use crate::adapter::{Capabilities, Channel, Events, Message, Receipt, SendOutcome, Target};
 use crate::clock::later;
 use crate::link::{Link, undropped};
-use crate::status::{HandleStatus, State as Health};
+use crate::status::HandleStatus;
 use crate::{Error, ErrorKind, Result, backoff::Backoff, foreign::Foreign, id::new_id};
 use state::{HandedOver, Phase, Queue};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -130,7 +130,7 @@ impl Outlet {
     pub(crate) fn send(&self, mut message: Message, within: Duration) -> Sending {
         self.stamp(std::slice::from_mut(&mut message));
         let mut queue = self.lock();
-        if let Err(closed) = queue.open() {
+        if let Err(closed) = queue.check_open() {
             return Sending::Done(Err(self.explain(closed).with_message(message)));
         }
         let handed_over = queue.hand_over(std::slice::from_ref(&message));
@@ -153,7 +153,7 @@ impl Outlet {
         self.stamp(&mut messages);
         let answers = {
             let mut queue = self.lock();
-            if let Err(closed) = queue.open() {
+            if let Err(closed) = queue.check_open() {
                 return messages
                     .into_iter()
                     .map(|m| Err(self.explain(closed.duplicate()).with_message(m)))
@@ -238,12 +238,7 @@ impl Outlet {
 /// What the adapter reports about a sender, as a state.
 fn events(status: &Arc<HandleStatus>) -> Events {
     let status = Arc::clone(status);
-    Events::new(move |event| match event {
-        Event::Blocked { reason } | Event::Paused { reason } => status.set(Health::Stalled, Some(reason)),
-        Event::Reconnecting { error } => status.set(Health::Reconnecting, Some(error.to_string())),
-        Event::Unblocked | Event::Connected => status.set(Health::Connected, None),
-        _ => {}
-    })
+    Events::new(move |event| status.on_event(event))
 }
 
 /// The error of a message that was never handed over.

@@ -4,10 +4,10 @@ use super::{Entry, Settings, Ticket, not_sent};
 use crate::adapter::{Capabilities, Confirm, Confirmed, Message, MessageKey, Receipt, SendOutcome, Sender};
 use crate::clock::later;
 use crate::{Error, ErrorKind, Result, backoff::Backoff};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// What waits to be sent, in order, and the sender while nobody uses it.
@@ -110,7 +110,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn open(&self) -> Result<()> {
+    pub(super) fn check_open(&self) -> Result<()> {
         if self.phase.is_open() {
             return Ok(());
         }
@@ -291,7 +291,7 @@ impl Queue {
 
     /// Fails what has passed its deadline: what waits here, and in `flying` what has no answer yet.
     pub(super) fn expire(&mut self, now: Instant, flying: &mut dyn Iterator<Item = (&Message, &mut Entry)>) {
-        let mut late_keys = Vec::new();
+        let mut late_keys = HashSet::new();
         for (message, entry) in flying {
             if entry.deadline <= now
                 && let Some(ticket) = entry.ticket.take()
@@ -307,7 +307,9 @@ impl Queue {
             let late = || not_sent(ErrorKind::Timeout, "the message could not be sent before the deadline");
             self.fail_where(|entry| entry.deadline <= now, late);
             let waiting = self.again.iter().chain(&self.waiting).chain(self.lanes.undecided());
-            self.alarm = waiting.filter(|entry| entry.ticket.is_some()).map(|entry| entry.deadline).min();
+            let earliest = waiting.filter(|entry| entry.ticket.is_some()).map(|entry| entry.deadline).min();
+            // Deadlines close to each other share one look at all that waits.
+            self.alarm = earliest.map(|at| at.max(later(now, Duration::from_millis(10))));
         }
         if !late_keys.is_empty() {
             let behind = |entry: &Entry| entry.message.key().is_some_and(|key| late_keys.contains(key));
@@ -324,7 +326,7 @@ impl Queue {
     }
 
     fn fail_where(&mut self, hit: impl Fn(&Entry) -> bool, why: impl Fn() -> Error) {
-        let mut failed_keys = Vec::new();
+        let mut failed_keys = HashSet::new();
         for again in [true, false] {
             let entries = std::mem::take(if again { &mut self.again } else { &mut self.waiting });
             for entry in entries {
@@ -344,7 +346,7 @@ impl Queue {
                         self.lanes.given_up(&key);
                     }
                     if !follows {
-                        failed_keys.push(key);
+                        failed_keys.insert(key);
                     }
                 }
                 fail(entry, error);
@@ -358,7 +360,7 @@ impl Queue {
         let mut bytes = 0;
         for again in [true, false] {
             let mut kept = VecDeque::new();
-            let mut held: Vec<MessageKey> = Vec::new();
+            let mut held: HashSet<MessageKey> = HashSet::new();
             // Looking past held messages is bounded, so that a long queue of one key costs no full scan per batch.
             while kept.len() < 4 * self.limits.window {
                 let from = if again { &mut self.again } else { &mut self.waiting };

@@ -45,8 +45,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(group) = self.group.take() {
-            let gone =
-                Error::new(ErrorKind::Closed, "the broker was dropped while the message was on its way");
+            let gone = Error::new(ErrorKind::Closed, "the producer ended while the message was on its way");
             group.answer(self.index, Err(gone.with_operation("send").with_outcome(SendOutcome::Unknown)));
         }
     }

@@ -67,9 +67,7 @@ async fn a_delivery_handed_out_again_is_settled_after_it_was_held() {
     bench.feed(1, "a");
     bench.script.hang(Call::Settle);
     drop(next(&mut consumer, 1).await.retry(Duration::ZERO));
-    turns().await;
-    bench.advance(MOMENT).await;
-    assert_eq!(bench.log(), ["1: hold 1"]);
+    bench.until(|plan| plan.logged("1: hold 1")).await;
     // It is due while the client has not answered the hold, and the application could settle by itself.
     let again = next(&mut consumer, 1).await;
     assert_eq!(again.attempt(), 2);

@@ -153,7 +153,7 @@ pub trait Receiver: Send + Sync + 'static {
         None
     }
 
-    /// Settles each and answers each at once, where that needs no waiting. False: nothing was done, use [`Receiver::settle`]. May run at any time beside
+    /// Settles each and answers each at once, where that needs no waiting. Used only with [`Receiver::try_receive`]. False: nothing was done, use [`Receiver::settle`]. May run at any time beside
     /// it.
     fn try_settle(&self, batch: &mut [Settle]) -> bool {
         let _ = batch;
