@@ -1,6 +1,6 @@
 //! Consumers against a receiver that loses its connection, answers late, or gives when it was told to stop.
 
-use crate::bench::{Bench, DEADLINE, MOMENT, ORDERS, PLAIN, ends, kind_of, next, turns, until};
+use crate::bench::{Bench, DEADLINE, ORDERS, PLAIN, ends, kind_of, next, turns, until};
 use crate::script::Call;
 use anybroker::ErrorKind::LeaseLost;
 use anybroker::status::State;
