@@ -30,6 +30,7 @@ struct Rare {
 impl Received {
     /// A message with its token, in the only scope, not counted, without lease.
     #[must_use]
+    #[inline]
     pub const fn new(message: Message, token: Token) -> Self {
         Self { content: Ok(message), token, scope: Scope::WHOLE, attempt: None, rare: None }
     }
@@ -43,6 +44,7 @@ impl Received {
 
     /// Sets the scope.
     #[must_use]
+    #[inline]
     pub const fn with_scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
@@ -50,6 +52,7 @@ impl Received {
 
     /// Sets the number of this attempt.
     #[must_use]
+    #[inline]
     pub const fn with_attempt(mut self, attempt: u32) -> Self {
         self.attempt = Some(attempt);
         self
@@ -71,6 +74,7 @@ impl Received {
 
     /// Until when it belongs to this receiver; `None` where that has no limit.
     #[must_use]
+    #[inline]
     pub fn lease(&self) -> Option<Lease> {
         self.rare.as_ref()?.lease
     }
@@ -83,6 +87,7 @@ impl Received {
     }
 
     /// Takes the extensions out; `None` when there are none.
+    #[inline]
     pub fn take_extensions(&mut self) -> Option<Extensions> {
         let rare = self.rare.as_mut()?;
         Some(std::mem::take(&mut rare.extensions)).filter(|extensions| !extensions.is_empty())
@@ -110,12 +115,14 @@ pub struct Token {
 impl Token {
     /// A token of one number.
     #[must_use]
+    #[inline]
     pub const fn number(number: u64) -> Self {
         Self { part: 0, number, handle: None }
     }
 
     /// A token of two numbers.
     #[must_use]
+    #[inline]
     pub const fn pair(part: u64, number: u64) -> Self {
         Self { part, number, handle: None }
     }
@@ -128,12 +135,14 @@ impl Token {
 
     /// The first number of a pair.
     #[must_use]
+    #[inline]
     pub const fn part(&self) -> u64 {
         self.part
     }
 
     /// The number.
     #[must_use]
+    #[inline]
     pub const fn as_number(&self) -> u64 {
         self.number
     }
@@ -163,12 +172,14 @@ impl Scope {
 
     /// The scope of that number.
     #[must_use]
+    #[inline]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
     /// The number.
     #[must_use]
+    #[inline]
     pub const fn number(self) -> u64 {
         self.0
     }
@@ -244,6 +255,7 @@ pub struct Settle {
 impl Settle {
     /// A delivery to settle, unanswered.
     #[must_use]
+    #[inline]
     pub const fn new(token: Token, outcome: Outcome) -> Self {
         Self { token, outcome, result: None }
     }
@@ -262,6 +274,7 @@ pub struct Extend {
 impl Extend {
     /// A lease to extend, unanswered.
     #[must_use]
+    #[inline]
     pub const fn new(token: Token) -> Self {
         Self { token, result: None }
     }
@@ -274,6 +287,7 @@ pub struct Extensions(Vec<Box<dyn Any + Send + Sync>>);
 impl Extensions {
     /// No values.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Self(Vec::new())
     }

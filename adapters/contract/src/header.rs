@@ -11,6 +11,7 @@ pub struct Headers(Vec<(Text, Option<Bytes>)>);
 impl Headers {
     /// No headers; allocates nothing.
     #[must_use]
+    #[inline]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
@@ -65,12 +66,14 @@ impl Headers {
 
     /// Whether there is no header.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Bytes of all names and values.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> usize {
         self.0.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, Bytes::len)).sum()
     }

@@ -57,72 +57,84 @@ impl Message {
 
     /// Identifies the message over all its copies and redeliveries.
     #[must_use]
+    #[inline]
     pub const fn id(&self) -> Option<&MessageId> {
         self.id.as_ref()
     }
 
     /// When it was sent, to the millisecond.
     #[must_use]
+    #[inline]
     pub const fn time(&self) -> Option<Timestamp> {
         self.time
     }
 
     /// Messages of one key stay in order on a channel that requires it.
     #[must_use]
+    #[inline]
     pub const fn key(&self) -> Option<&MessageKey> {
         self.key.as_ref()
     }
 
     /// The body; `None` is a tombstone, which differs from an empty body.
     #[must_use]
+    #[inline]
     pub const fn payload(&self) -> Option<&Bytes> {
         self.payload.as_ref()
     }
 
     /// The payload's bytes; empty for a tombstone.
     #[must_use]
+    #[inline]
     pub fn body(&self) -> &[u8] {
         self.payload.as_deref().unwrap_or_default()
     }
 
     /// Document, command or event.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> Option<Kind> {
         self.more.as_ref()?.kind
     }
 
     /// The type of the body, such as `order-created`.
     #[must_use]
+    #[inline]
     pub fn type_name(&self) -> Option<&Text> {
         self.more.as_ref()?.type_name.as_ref()
     }
 
     /// The id of the conversation, on a reply that of the request.
     #[must_use]
+    #[inline]
     pub fn correlation_id(&self) -> Option<&Text> {
         self.more.as_ref()?.correlation_id.as_ref()
     }
 
     /// Return address. Foreign input: see the rules on replies.
     #[must_use]
+    #[inline]
     pub fn reply_to(&self) -> Option<&Text> {
         self.more.as_ref()?.reply_to.as_ref()
     }
 
     /// Media type of the payload, such as `application/json`.
     #[must_use]
+    #[inline]
     pub fn content_type(&self) -> Option<&Text> {
         self.more.as_ref()?.content_type.as_ref()
     }
 
     /// From then on the message is not handed out any more.
     #[must_use]
+    #[inline]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.more.as_ref()?.expires_at
     }
 
     /// Free headers.
     #[must_use]
+    #[inline]
     pub fn headers(&self) -> &Headers {
         self.more.as_ref().map_or(&NO_HEADERS, |more| &more.headers)
     }
@@ -254,6 +266,7 @@ impl Message {
 
     /// Bytes of payload, key, texts and headers: what memory bounds are counted in. Adapters measure the wire form themselves.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> usize {
         let text = |t: &Option<Text>| t.as_ref().map_or(0, |t| t.len());
         let more = self.more.as_ref().map_or(0, |more| {
@@ -416,6 +429,7 @@ pub struct MessageKey(Bytes);
 impl MessageKey {
     /// The key's bytes.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -480,12 +494,14 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// The moment that many milliseconds after 1970 began (UTC).
     #[must_use]
+    #[inline]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
     /// Milliseconds since 1970 began (UTC).
     #[must_use]
+    #[inline]
     pub const fn as_millis(self) -> i64 {
         self.0
     }

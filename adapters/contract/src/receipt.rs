@@ -19,6 +19,7 @@ pub struct Receipt {
 impl Receipt {
     /// A receipt of that level.
     #[must_use]
+    #[inline]
     pub const fn new(level: Level) -> Self {
         Self { level, position: None, native_id: None }
     }
@@ -51,12 +52,14 @@ enum State {
 impl Confirm {
     /// Every message of the batch was accepted, with the same receipt. Allocates nothing.
     #[must_use]
+    #[inline]
     pub const fn accepted(receipt: Receipt) -> Self {
         Self(State::Done(Some(Confirmed::All(receipt))))
     }
 
     /// The results are there already.
     #[must_use]
+    #[inline]
     pub const fn ready(results: Vec<Result<Receipt>>) -> Self {
         Self(State::Done(Some(Confirmed::Each(results))))
     }
@@ -70,6 +73,7 @@ impl Confirm {
     ///
     /// # Errors
     /// Gives the confirm back when it has to be awaited.
+    #[inline]
     pub fn try_now(self) -> std::result::Result<Confirmed, Self> {
         match self.0 {
             State::Done(Some(confirmed)) => Ok(confirmed),

@@ -29,6 +29,7 @@ impl Text {
 
     /// The text as a string slice.
     #[must_use]
+    #[inline]
     pub fn as_str(&self) -> &str {
         // Every constructor has checked the bytes; the check here is linear and cheap for the short texts this type is for.
         std::str::from_utf8(&self.0).unwrap_or_default()
@@ -43,6 +44,7 @@ impl Text {
 
 impl Deref for Text {
     type Target = str;
+    #[inline]
     fn deref(&self) -> &str {
         self.as_str()
     }

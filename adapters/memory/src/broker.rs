@@ -261,7 +261,8 @@ impl Broker {
     }
 
     fn new_queue(&self, title: String, temporary: bool) -> Arc<Queue> {
-        let form = Form { shards: None, bound: None, lease: self.config.lease, temporary };
+        let Config { lease, max_message: largest, .. } = self.config;
+        let form = Form { shards: None, bound: None, largest, lease, temporary };
         Queue::new(title, Arc::clone(&self.clock), form)
     }
 

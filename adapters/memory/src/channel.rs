@@ -1,6 +1,6 @@
 use crate::after::lock;
 use crate::config::{ChannelConfig, Config};
-use crate::entries::Content;
+use crate::entries::{Content, fitting};
 use crate::error;
 use crate::queue::{Form, Offer, Queue, Waiter};
 use anybroker_contract::{
@@ -38,6 +38,7 @@ impl Channel {
         let form = Form {
             shards: requires.order_per_key.then_some(own.shards.unwrap_or(config.shards)),
             bound: requires.bounded,
+            largest: config.max_message,
             lease: config.lease,
             temporary: false,
         };
@@ -145,12 +146,8 @@ impl Channel {
         }
         // Only takes and returns of consumers can come in between, and those may exceed the bound anyway.
         let room = topic.subscriptions.iter().map(|(_, queue)| queue.room(waiter)).min();
-        let taken = room.unwrap_or(usize::MAX).min(batch.len());
-        if taken < at_least {
-            return Offer::Full;
-        }
-        topic.publish(batch[..taken].iter().cloned().map(Content::Message), self.retain, &*self.clock);
-        Offer::Taken(taken)
+        let contents = fitting(batch, room.unwrap_or(usize::MAX), self.form.largest);
+        topic.publish(contents, at_least, self.retain, &*self.clock)
     }
 
     /// Stores one thing as it is, whatever the bound.
@@ -159,7 +156,9 @@ impl Channel {
             Some(queue) => {
                 queue.push(std::iter::once(content));
             }
-            None => lock(&self.topic).publish(std::iter::once(content), self.retain, &*self.clock),
+            None => {
+                lock(&self.topic).publish(std::iter::once(content), 1, self.retain, &*self.clock);
+            }
         }
     }
 
@@ -176,14 +175,25 @@ impl Channel {
 }
 
 impl Topic {
-    fn publish(&mut self, contents: impl Iterator<Item = Content> + Clone, retain: usize, clock: &dyn Clock) {
-        self.subscriptions.retain(|(_, queue)| queue.push(contents.clone()));
-        if retain > 0 {
-            let now = clock.wall();
-            self.retained.extend(contents.map(|content| (now, content)));
-            let surplus = self.retained.len().saturating_sub(retain);
-            self.retained.drain(..surplus);
+    /// Gives every subscription what comes, if that is so many at least. All of it is retained at first, so that it is copied and measured once.
+    fn publish(
+        &mut self,
+        contents: impl Iterator<Item = Content>,
+        at_least: usize,
+        retain: usize,
+        clock: &dyn Clock,
+    ) -> Offer {
+        let (before, now) = (self.retained.len(), clock.wall());
+        self.retained.extend(contents.map(|content| (now, content)));
+        let taken = self.retained.len() - before;
+        if taken < at_least {
+            self.retained.truncate(before);
+            return Offer::Full;
         }
+        let new = self.retained.range(before..).map(|(_, content)| content);
+        self.subscriptions.retain(|(_, queue)| queue.push(new.clone().cloned()));
+        self.retained.drain(..self.retained.len().saturating_sub(retain));
+        Offer::Taken(taken)
     }
 }
 

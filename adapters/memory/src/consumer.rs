@@ -54,7 +54,7 @@ impl State {
             if self.form.shards.is_some() && !shard.flows_to(id) {
                 return None;
             }
-            let fits = self.entries.get(*slot).is_some_and(|entry| consumer.fits(entry.size));
+            let fits = self.entries.get(*slot).is_some_and(|entry| consumer.fits(entry.content.size));
             fits.then_some((index, *slot))
         })
     }
@@ -95,7 +95,6 @@ impl State {
 
     /// Wakes those who have something to do now, and nobody else. Ends every change.
     pub(crate) fn notify(&mut self, after: &mut After) {
-        self.wake_sender(after);
         if self.waiting.is_empty() {
             return;
         }

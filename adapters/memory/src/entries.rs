@@ -1,34 +1,42 @@
 use anybroker_contract::{Bytes, Message, Scope};
 use std::time::Instant;
 
-/// What a broker stores: a message, or bytes that are none.
+/// What a broker stores, and its size, measured once.
 #[derive(Clone, Debug)]
-pub(crate) enum Content {
+pub(crate) struct Content {
+    pub(crate) record: Record,
+    pub(crate) size: usize,
+}
+
+/// A message, or bytes that are none.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
     Message(Message),
     Raw(Bytes),
 }
 
 impl Content {
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Message(message) => message.size(),
-            Self::Raw(raw) => raw.len(),
-        }
-    }
-
     pub(crate) fn key(&self) -> Option<&[u8]> {
-        match self {
-            Self::Message(message) => message.key().map(|key| key.as_bytes()),
-            Self::Raw(_) => None,
+        match &self.record {
+            Record::Message(message) => message.key().map(|key| key.as_bytes()),
+            Record::Raw(_) => None,
         }
     }
+}
+
+/// Copies of the first messages, so many at most, up to one that is too large.
+#[inline]
+pub(crate) fn fitting(batch: &[Message], room: usize, largest: usize) -> impl Iterator<Item = Content> {
+    batch.iter().take(room).map_while(move |message| {
+        let size = message.size();
+        (size <= largest).then(|| Content { record: Record::Message(message.clone()), size })
+    })
 }
 
 /// One message of one queue, from its acceptance until it is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) content: Content,
-    pub(crate) size: usize,
     /// Its place in the order of acceptance, for good.
     pub(crate) place: u64,
     pub(crate) shard: usize,

@@ -60,6 +60,7 @@ mod config;
 mod consumer;
 mod entries;
 mod gate;
+mod incoming;
 mod memory_broker;
 mod queue;
 mod receiver;

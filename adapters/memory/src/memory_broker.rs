@@ -1,7 +1,7 @@
 use crate::adapter::MemoryAdapter;
 use crate::broker::Broker;
 use crate::config::Config;
-use crate::entries::Content;
+use crate::entries::{Content, Record};
 use anybroker_contract::{Adapter, Bytes, Clock, Message, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -76,7 +76,9 @@ impl MemoryBroker {
     /// # Errors
     /// [`anybroker_contract::ErrorKind::NotFound`] when there is no such channel.
     pub fn publish(&self, channel: &str, message: Message) -> Result<()> {
-        self.0.channel_named(channel)?.push(Content::Message(message));
+        self.0
+            .channel_named(channel)?
+            .push(Content { size: message.size(), record: Record::Message(message) });
         Ok(())
     }
 
@@ -85,7 +87,8 @@ impl MemoryBroker {
     /// # Errors
     /// [`anybroker_contract::ErrorKind::NotFound`] when there is no such channel.
     pub fn publish_undecodable(&self, channel: &str, raw: impl Into<Bytes>) -> Result<()> {
-        self.0.channel_named(channel)?.push(Content::Raw(raw.into()));
+        let raw = raw.into();
+        self.0.channel_named(channel)?.push(Content { size: raw.len(), record: Record::Raw(raw) });
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl MemoryReceiver {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Receive>> {
         loop {
-            match self.queue.poll_take(self.id, room, into, cx.waker()) {
+            match self.queue.take(self.id, room, into, Some(cx.waker())) {
                 Take::Taken => return Poll::Ready(Ok(Receive::More)),
                 Take::Stopped => return Poll::Ready(Ok(Receive::Ended)),
                 Take::Absent => return Poll::Ready(Err(self.ended())),
@@ -94,7 +94,7 @@ impl Receiver for MemoryReceiver {
 
     fn try_receive(&self, room: Room, into: &mut Vec<Received>) -> Option<usize> {
         let before = into.len();
-        self.queue.try_take(self.id, room, into);
+        self.queue.take(self.id, room, into, None);
         Some(into.len() - before)
     }
 

@@ -42,17 +42,16 @@ impl MemorySender {
         }
     }
 
-    fn fits(&self, message: &Message) -> bool {
-        message.size() <= self.broker.config.max_message
-    }
-
-    fn too_large(&self, message: &Message) -> Error {
+    fn admit(&self, message: &Message) -> Result<()> {
         let (size, limit) = (message.size(), self.broker.config.max_message);
+        if size <= limit {
+            return Ok(());
+        }
         let what = format!("the message has {size} bytes, and at most {limit} bytes are taken");
-        error(ErrorKind::PayloadTooLarge, what).with_outcome(SendOutcome::Refused)
+        Err(error(ErrorKind::PayloadTooLarge, what).with_outcome(SendOutcome::Refused))
     }
 
-    /// Waits until at least one message was taken, and says how many were.
+    /// Waits until at least one message was taken, and says how many were. The first must not be too large.
     fn poll_offer(&self, batch: &[Message], cx: &Context<'_>) -> Poll<Result<usize>> {
         self.alive()?;
         let offer = match self.broker.gate.poll_open(self.id, cx) {
@@ -81,7 +80,7 @@ impl Sender for MemorySender {
         if let Err(error) = self.alive() {
             return Some(Err(error));
         }
-        if !self.broker.gate.is_open() || !batch.iter().all(|message| self.fits(message)) {
+        if !self.broker.gate.is_open() {
             return None;
         }
         match self.to.offer(batch, batch.len(), None) {
@@ -98,12 +97,11 @@ impl Sender for MemorySender {
         let mut results = Vec::with_capacity(batch.len());
         while let Some(message) = batch.get(results.len()) {
             let rest = &batch[results.len()..];
-            let fitting = rest.iter().take_while(|message| self.fits(message)).count();
-            if fitting == 0 {
-                results.push(Err(self.too_large(message)));
+            if let Err(error) = self.admit(message) {
+                results.push(Err(error));
                 continue;
             }
-            match poll_fn(|cx| self.poll_offer(&rest[..fitting], cx)).await {
+            match poll_fn(|cx| self.poll_offer(rest, cx)).await {
                 Ok(taken) => results.extend((0..taken).map(|_| Ok(receipt()))),
                 Err(error) if results.is_empty() && !self.to.is_reply() => return Err(error),
                 Err(error) => results.extend(rest.iter().map(|_| Err(error.duplicate()))),

@@ -1,15 +1,15 @@
 use crate::after::After;
 use crate::consumer::Consumer;
-use crate::entries::{Content, Entries, Entry, Standing};
+use crate::entries::{Content, Entries, Entry, Record, Standing};
 use crate::error;
-use crate::queue::{Form, Waiter};
+use crate::incoming::View;
+use crate::queue::Form;
 use crate::shards::Shard;
 use anybroker_contract::{
     Clock, Error, ErrorKind, Event, Lease, Outcome, Received, Result, Room, Scope, Token,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// All of a queue: what happens to its messages. `shards.rs` goes on with ownership, `consumer.rs` with waiting.
@@ -23,7 +23,10 @@ pub(crate) struct State {
     /// The one waiting consumer that sleeps until the next timer, and until when.
     pub(crate) watch: Option<(u64, Instant)>,
     pub(crate) timers: BinaryHeap<Reverse<Timer>>,
-    senders: VecDeque<(u64, Waker)>,
+    /// What senders were shown last; `None` when they are to be shown it anyway.
+    pub(crate) shown: Option<View>,
+    /// Empty; kept for the next exchange with senders.
+    pub(crate) arrived: Vec<Content>,
     out: usize,
     spread: usize,
     counter: u64,
@@ -55,7 +58,8 @@ impl State {
             waiting: VecDeque::new(),
             watch: None,
             timers: BinaryHeap::new(),
-            senders: VecDeque::new(),
+            shown: None,
+            arrived: Vec::new(),
             out: 0,
             spread: 0,
             counter: 0,
@@ -68,18 +72,10 @@ impl State {
         self.counter
     }
 
-    pub(crate) fn room(&mut self, waiter: Waiter<'_>) -> usize {
-        let Some(bound) = self.form.bound.filter(|_| !self.gone) else {
-            return usize::MAX;
-        };
-        let room = bound.saturating_sub(self.entries.len() - self.out);
-        if let Some((id, waker)) = waiter {
-            self.senders.retain(|(sender, _)| *sender != id);
-            if room == 0 {
-                self.senders.push_back((id, waker.clone()));
-            }
-        }
-        room
+    pub(crate) fn view(&self) -> View {
+        let bound = self.form.bound.filter(|_| !self.gone);
+        let room = bound.map_or(usize::MAX, |bound| bound.saturating_sub(self.entries.len() - self.out));
+        View { room, awaited: !self.waiting.is_empty(), gone: self.gone }
     }
 
     #[inline]
@@ -93,10 +89,8 @@ impl State {
             }
         };
         let place = self.next();
-        let size = content.size();
         let slot = self.entries.insert(Entry {
             content,
-            size,
             place,
             shard,
             attempt: 1,
@@ -122,17 +116,17 @@ impl State {
             let (Some(entry), Some(consumer)) = (self.entries.get_mut(slot), consumer) else {
                 break;
             };
-            if messages > 0 && (messages >= room.messages || bytes + entry.size > room.bytes) {
+            if messages > 0 && (messages >= room.messages || bytes + entry.content.size > room.bytes) {
                 break;
             }
             shard.ready.pop_front();
             shard.out += 1;
             consumer.cursor = index;
             consumer.out.messages += 1;
-            consumer.out.bytes += entry.size;
+            consumer.out.bytes += entry.content.size;
             self.out += 1;
             messages += 1;
-            bytes += entry.size;
+            bytes += entry.content.size;
             let scope = shard.owner.map_or(consumer.scope, |owner| owner.scope);
             let expires = lease.map(|(expires, _)| expires);
             entry.number = number;
@@ -224,7 +218,7 @@ impl State {
         self.out -= 1;
         if let Some(consumer) = self.consumers.get_mut(&consumer) {
             consumer.out.messages -= 1;
-            consumer.out.bytes -= entry.size;
+            consumer.out.bytes -= entry.content.size;
         }
     }
 
@@ -314,7 +308,7 @@ impl State {
         }
         self.consumers.remove(&id);
         if self.form.temporary {
-            self.vanish(after);
+            self.vanish();
         }
         self.disown(id);
         self.rebalance(now, after);
@@ -325,8 +319,6 @@ impl State {
         let ids: Vec<_> = self.consumers.iter().filter(|(_, c)| cut(c)).map(|(id, _)| *id).collect();
         ids.iter().for_each(|id| self.report_lost(*id, after));
         ids.iter().for_each(|id| self.remove(*id, now, after));
-        // Senders look for themselves whose connection it was.
-        self.wake_senders(after);
     }
 
     fn report_lost(&self, id: u64, after: &mut After) {
@@ -343,33 +335,18 @@ impl State {
         }
     }
 
-    pub(crate) fn vanish(&mut self, after: &mut After) {
+    pub(crate) fn vanish(&mut self) {
         self.gone = true;
         self.entries = Entries::default();
         self.timers.clear();
         self.shards.iter_mut().for_each(|shard| shard.ready.clear());
-        self.wake_senders(after);
-    }
-
-    fn wake_senders(&mut self, after: &mut After) {
-        self.senders.drain(..).for_each(|(_, waker)| after.wake(waker));
-    }
-
-    /// One sender at a time: it takes what it needs, and what is left wakes the next.
-    pub(crate) fn wake_sender(&mut self, after: &mut After) {
-        if !self.senders.is_empty()
-            && self.room(None) > 0
-            && let Some((_, waker)) = self.senders.pop_front()
-        {
-            after.wake(waker);
-        }
     }
 }
 
 fn received(entry: &Entry, token: Token, scope: Scope, lease: Option<(Instant, Duration)>) -> Received {
-    let mut received = match &entry.content {
-        Content::Message(message) => Received::new(message.clone(), token),
-        Content::Raw(raw) => {
+    let mut received = match &entry.content.record {
+        Record::Message(message) => Received::new(message.clone(), token),
+        Record::Raw(raw) => {
             let what = error(ErrorKind::InvalidMessage, "the record is no message");
             Received::undecodable(raw.clone(), what, token)
         }

@@ -220,6 +220,22 @@ fn room_wakes_one_sender_and_what_it_leaves_the_next() {
 }
 
 #[test]
+fn a_woken_sender_that_does_not_come_keeps_nobody_waiting() {
+    let lab = Lab::new();
+    let bounded = Q.bounded(1);
+    let (mut one, mut two) = (lab.sender(&bounded), lab.sender(&bounded));
+    let receiver = lab.receiver(&bounded);
+    let batch = messages(&["x"]);
+    send(&mut one, &batch);
+    let (gone, other) = (waiting(&mut one, &batch), waiting(&mut two, &batch));
+    let delivery = take(&receiver).remove(0);
+    assert!(gone.is_woken() && !other.is_woken());
+    drop(gone);
+    ack(&receiver, &delivery);
+    other.finish().unwrap();
+}
+
+#[test]
 fn a_sender_that_looks_twice_waits_once() {
     let lab = Lab::new();
     let bounded = Q.bounded(1);

@@ -28,6 +28,18 @@ fn messages_come_once_and_in_order() {
 }
 
 #[test]
+fn a_backlog_comes_in_order() {
+    let lab = Lab::new();
+    let mut sender = lab.sender(&Q);
+    (0..2500).for_each(|n| send(&mut sender, &messages(&[&n.to_string()])));
+    let receiver = lab.receiver_with(&Q, Room::new(5000, usize::MAX), &Log::default());
+    let mut into = Vec::new();
+    assert_eq!(receiver.try_receive(Room::new(5000, usize::MAX), &mut into), Some(2500));
+    let came = into.iter().map(|delivery| delivery.content.as_ref().unwrap().body());
+    assert!(came.eq((0..2500).map(|n| n.to_string()).collect::<Vec<_>>().iter().map(|n| n.as_bytes())));
+}
+
+#[test]
 fn receiving_and_settling_need_no_waiting() {
     let lab = Lab::new();
     let (mut sender, receiver) = (lab.sender(&Q), lab.receiver(&Q));

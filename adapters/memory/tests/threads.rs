@@ -8,9 +8,9 @@ use anybroker_contract::{Channel, Message, Receive, Receiver, Room};
 use common::{Lab, ack, all_accepted, now};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::time::Duration;
 
 const Q: Channel = Channel::point_to_point("q");
 
@@ -46,6 +46,43 @@ fn no_message_waits_while_a_consumer_does() {
         }
     });
     assert_eq!(acked.into_inner(), 2 * MESSAGES);
+}
+
+#[test]
+fn a_sender_and_a_consumer_wake_each_other_and_no_more_than_the_bound_waits() {
+    const MESSAGES: usize = 5000;
+    for bound in [1, 3, 64] {
+        let lab = Lab::new();
+        let channel = Q.bounded(bound);
+        let (mut sender, receiver) = (lab.sender(&channel), lab.receiver(&channel));
+        let numbers: Vec<_> = (0..MESSAGES).map(|n| Message::new(n.to_string())).collect();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let mut rest = &numbers[..];
+                while !rest.is_empty() {
+                    let (batch, later) = rest.split_at((rest.len() % 5 + 1).min(rest.len()));
+                    block(async { assert!(all_accepted(&sender.send_batch(batch).await.unwrap().await)) });
+                    rest = later;
+                }
+            });
+            threads.spawn(|| {
+                let (mut next, mut into) = (0, Vec::new());
+                while next < MESSAGES {
+                    // Looks first, as the portable layer does, then waits.
+                    if receiver.try_receive(common::ROOM, &mut into) == Some(0) {
+                        block(receiver.receive_batch(common::ROOM, &mut into)).unwrap();
+                    }
+                    assert!(into.len() <= bound, "{} waited of at most {bound}", into.len());
+                    for delivery in into.drain(..) {
+                        assert_eq!(delivery.content.as_ref().unwrap().body(), next.to_string().as_bytes());
+                        ack(&receiver, &delivery);
+                        next += 1;
+                    }
+                }
+            });
+        });
+        common::silent(&receiver);
+    }
 }
 
 #[test]
@@ -121,20 +158,29 @@ fn consume(receiver: &Arc<dyn Receiver>, turn: usize, handled: &Mutex<BTreeMap<S
     }
 }
 
-/// Runs a future on this thread to its end.
+/// Runs a future on this thread to its end. Fails instead of sleeping for good.
 fn block<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
+    #[derive(Default)]
+    struct Bell(Mutex<bool>, Condvar);
+    impl Wake for Bell {
         fn wake(self: Arc<Self>) {
-            self.0.unpark();
+            *self.0.lock().unwrap() = true;
+            self.1.notify_one();
         }
     }
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(Arc::clone(&bell));
     let mut future = std::pin::pin!(future);
     loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => std::thread::park(),
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
         }
+        // Looks for a while: who sleeps at once comes too late for the narrow races.
+        (0..1000).take_while(|_| !*bell.0.lock().unwrap()).for_each(|_| std::hint::spin_loop());
+        let limit = Duration::from_secs(60);
+        let (mut rung, waited) =
+            bell.1.wait_timeout_while(bell.0.lock().unwrap(), limit, |rung| !*rung).unwrap();
+        assert!(!waited.timed_out(), "nobody woke it");
+        *rung = false;
     }
 }
