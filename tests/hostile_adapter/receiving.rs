@@ -74,7 +74,11 @@ async fn a_settlement_behind_one_on_the_applications_thread_never_reaches_the_ne
     let last = next(&mut consumer, run).await;
     let release = bench.script.detain(Call::Settle);
     let settling = thread::spawn(move || deliveries.into_iter().for_each(|delivery| drop(delivery.ack())));
-    bench.until(|plan| plan.logged("1: detained")).await;
+    // Meanwhile the runtime stands still, so that the consumer's own task settles nothing.
+    while !bench.script.plan().logged("1: detained") {
+        assert!(!settling.is_finished(), "it does not settle on its thread");
+        thread::yield_now();
+    }
     let behind = last.ack();
     bench.script.cut();
     nothing(&mut consumer).await;
