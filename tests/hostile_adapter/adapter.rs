@@ -67,6 +67,7 @@ impl Adapter for Hostile {
 
     async fn close(&self) -> Result<()> {
         self.0.pass(Call::CloseAdapter).await;
+        self.0.plan().closed = true;
         Ok(())
     }
 }
@@ -198,13 +199,10 @@ impl Receiver for HostileReceiver {
         if plan.stopped < self.number {
             self.hand_up(&mut plan.feed, room, into);
         }
-        let count = into.len() - before;
-        let detained = if count > 0 { plan.detains.take() } else { None };
         drop(plan);
-        if let Some(detained) = detained {
-            self.note("detained");
-            // The test may end without a word.
-            let _ = detained.recv();
+        let count = into.len() - before;
+        if count > 0 {
+            self.script.stay(self.number, Call::Receive);
         }
         Some(count)
     }
@@ -213,6 +211,7 @@ impl Receiver for HostileReceiver {
         let at_once = self.script.plan().receives_at_once;
         if at_once {
             self.note_settlements(batch);
+            self.script.stay(self.number, Call::Settle);
             self.settle_all(batch);
         }
         at_once

@@ -30,18 +30,22 @@ async fn close_ends_behind_a_client_that_closes_nothing() {
     let bench = Bench::open(|_| {}).await;
     let producer = bench.producer(&ORDERS).await;
     let mut consumer = bench.consumer(&ORDERS).await;
-    bench.feed(1, "a");
-    let _held = next(&mut consumer, 1).await;
+    (1..=3).for_each(|number| bench.feed(number, "a"));
+    let settled = next(&mut consumer, 1).await;
     let calls = [Call::Settle, Call::Stop, Call::CloseReceiver, Call::CloseSender, Call::CloseAdapter];
     calls.into_iter().for_each(|call| bench.script.hang(call));
+    let settling = settled.ack();
+    bench.until(|plan| plan.logged("1: ack 1")).await;
+    let _held = next(&mut consumer, 2).await;
     let closing = close(&bench.broker).await;
     // The consumer may take its deadline, and each call of the client one for itself.
     for _ in 0..=calls.len() {
         bench.advance(DEADLINE).await;
     }
     assert!(closing.is_finished(), "it waits for the client");
-    assert_eq!(closing.await.unwrap().unwrap().given_back, 1);
-    assert_eq!(kind_of(producer.send(message("a", "a1")).await), Closed);
+    assert_eq!(closing.await.unwrap().unwrap().given_back, 2);
+    drop(settling);
+    assert_eq!(kind_of(ends(producer.send(message("a", "a1"))).await), Closed);
 }
 
 #[tokio::test]
@@ -103,7 +107,7 @@ async fn a_close_that_nobody_waits_for_goes_on() {
     let closing = close(&bench.broker).await;
     closing.abort();
     ends(running.ack()).await.unwrap();
-    bench.until(|plan| plan.logged("1: close")).await;
+    bench.until(|plan| plan.closed).await;
     assert_eq!(ends(bench.broker.close()).await.unwrap().given_back, 0);
 }
 
@@ -111,10 +115,10 @@ async fn a_close_that_nobody_waits_for_goes_on() {
 async fn a_send_after_close_is_closed_and_gives_its_message_back() {
     let bench = Bench::open(|_| {}).await;
     let producer = bench.producer(&PLAIN).await;
-    bench.broker.close().await.unwrap();
+    ends(bench.broker.close()).await.unwrap();
     let (one, another) = (message("a", "a1"), message("b", "b1"));
-    let mut results = producer.send_all([one, another]).await;
-    results.push(producer.send(message("c", "c1")).await);
+    let mut results = ends(producer.send_all([one, another])).await;
+    results.push(ends(producer.send(message("c", "c1"))).await);
     for (result, sent) in results.into_iter().zip(["a1", "b1", "c1"]) {
         let error = result.expect_err("it is closed");
         assert_eq!((error.kind(), error.outcome()), (Closed, Some(NotSent)));
@@ -127,7 +131,7 @@ async fn a_send_after_close_is_closed_and_gives_its_message_back() {
 async fn what_a_closed_broker_is_asked_for_is_closed() {
     let bench = Bench::open(|_| {}).await;
     let mut consumer = bench.consumer(&PLAIN).await;
-    bench.broker.close().await.unwrap();
+    ends(bench.broker.close()).await.unwrap();
     assert!(ends(consumer.receive()).await.unwrap().is_none());
     assert_eq!(kind_of(bench.broker.producer(&PLAIN).await), Closed);
     assert_eq!(kind_of(bench.broker.consumer(&PLAIN).await), Closed);

@@ -3,7 +3,7 @@
 use crate::bench::{Ask, Bench, DEADLINE, MOMENT, ORDERS, PLAIN, ends, failed, kind_of, message, turns};
 use crate::script::Call;
 use anybroker::Channel;
-use anybroker::ErrorKind::{Conflict, Timeout};
+use anybroker::ErrorKind::{Closed, Conflict, Timeout};
 use anybroker::message::SendOutcome::NotSent;
 
 #[tokio::test]
@@ -56,4 +56,16 @@ async fn producers_that_require_different_things_of_one_channel_are_a_conflict()
         ends(producer.send(message("a", "a1"))).await.unwrap();
     }
     assert_eq!(bench.script.plan().senders, 1, "all producers of a channel are one");
+}
+
+#[tokio::test]
+async fn a_producer_that_opens_when_its_broker_has_closed_is_closed() {
+    let bench = Bench::lazy(|_| {});
+    bench.script.hang(Call::OpenSender);
+    let broker = bench.broker.clone();
+    let opening = tokio::spawn(async move { broker.producer(&PLAIN).await });
+    turns().await;
+    ends(bench.broker.close()).await.unwrap();
+    bench.script.go_on(Call::OpenSender);
+    assert_eq!(kind_of(ends(opening).await.unwrap()), Closed);
 }

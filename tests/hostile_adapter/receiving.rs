@@ -1,12 +1,12 @@
 //! Consumers against a receiver that loses its connection, answers late, or gives when it was told to stop.
 
-use crate::bench::{Bench, DEADLINE, ORDERS, PLAIN, ends, kind_of, next, turns, until};
+use crate::bench::{Bench, DEADLINE, ORDERS, PLAIN, ends, kind_of, next, nothing, turns, until};
 use crate::script::Call;
 use anybroker::ErrorKind::LeaseLost;
 use anybroker::status::State;
 use std::future::poll_fn;
-use std::sync::mpsc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_settlement_of_a_lost_receiver_never_reaches_the_next() {
     assert!(!log.iter().any(|line| line.starts_with("2:")), "the numbers name other messages there: {log:?}");
     // The consumer goes on.
     bench.feed(0, "a");
-    next(&mut consumer, 0).await.ack().await.unwrap();
+    ends(next(&mut consumer, 0).await.ack()).await.unwrap();
     assert_eq!(consumer.status().acked + consumer.status().lost, count + 1, "nothing is counted twice");
 }
 
@@ -58,6 +58,36 @@ async fn a_settlement_cut_off_by_a_loss_fails_and_so_does_what_waits_behind_it()
     bench.until(|plan| plan.receivers == 2).await;
     ends(consumer.flush()).await.unwrap();
     assert_eq!(bench.log(), ["1: ack 1"]);
+}
+
+#[tokio::test]
+async fn a_settlement_behind_one_on_the_applications_thread_never_reaches_the_next_receiver() {
+    let bench = Bench::open(|plan| plan.receives_at_once = true).await;
+    let mut consumer = bench.consumer(&PLAIN).await;
+    // So many are settled at once on the thread of the last.
+    let run = 64;
+    (0..=run).for_each(|number| bench.feed(number, "a"));
+    let mut deliveries = Vec::new();
+    for number in 0..run {
+        deliveries.push(next(&mut consumer, number).await);
+    }
+    let last = next(&mut consumer, run).await;
+    let release = bench.script.detain(Call::Settle);
+    let settling = thread::spawn(move || deliveries.into_iter().for_each(|delivery| drop(delivery.ack())));
+    // Meanwhile the runtime stands still, so that the consumer's own task settles nothing.
+    while !bench.script.plan().logged("1: detained") {
+        assert!(!settling.is_finished(), "it does not settle on its thread");
+        thread::yield_now();
+    }
+    let behind = last.ack();
+    bench.script.cut();
+    nothing(&mut consumer).await;
+    bench.until(|plan| plan.receivers == 2).await;
+    release.send(()).unwrap();
+    until(|| settling.is_finished()).await;
+    assert_eq!(kind_of(ends(behind).await), LeaseLost);
+    assert!(!bench.log().iter().any(|line| line.starts_with("2:")), "{:?}", bench.log());
+    assert_eq!(consumer.status().failed_settlements, run + 1);
 }
 
 #[tokio::test]
@@ -116,22 +146,21 @@ async fn a_receiver_that_never_returns_is_left_at_the_close_deadline() {
 
 #[tokio::test]
 async fn what_the_application_received_by_itself_while_leaving_is_given_back() {
-    let (release, detained) = mpsc::channel();
     let bench = Bench::open(|plan| plan.receives_at_once = true).await;
     let mut consumer = bench.consumer(&ORDERS).await;
     turns().await;
     // Parked, so that giving it back keeps the consumer busy.
     bench.feed(1, "a");
     drop(next(&mut consumer, 1).await.retry(DEADLINE));
-    consumer.flush().await.unwrap();
-    bench.script.plan().detains = Some(detained);
+    ends(consumer.flush()).await.unwrap();
+    let release = bench.script.detain(Call::Receive);
     bench.feed(2, "b");
     let runtime = tokio::runtime::Handle::current();
     // On a thread that stays in the client's call while the consumer leaves.
-    let receiving = std::thread::spawn(move || {
+    let receiving = thread::spawn(move || {
         let mut receiving = std::pin::pin!(consumer.receive());
         let _entered = runtime.enter();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         // Until the consumer has left, nothing is to be had; then it ends.
         loop {
             if let Poll::Ready(received) = receiving.as_mut().poll(&mut cx) {
@@ -157,10 +186,10 @@ async fn what_the_application_received_by_itself_while_leaving_is_given_back() {
 async fn a_closed_consumer_says_nothing_about_its_broker() {
     let bench = Bench::open(|_| {}).await;
     let (closed, _open) = (bench.consumer(&PLAIN).await, bench.consumer(&ORDERS).await);
-    closed.close().await.unwrap();
+    ends(closed.close()).await.unwrap();
     assert_eq!(closed.status().state, State::Closed);
     assert_eq!(bench.broker.status().borrow().brokers["main"].state, State::Connected);
-    bench.broker.close().await.unwrap();
+    ends(bench.broker.close()).await.unwrap();
     assert_eq!(bench.broker.status().borrow().brokers["main"].state, State::Closed);
 }
 
@@ -197,4 +226,15 @@ async fn a_consumer_goes_on_when_the_client_panics() {
     bench.feed(3, "a");
     ends(next(&mut consumer, 3).await.ack()).await.unwrap();
     ends(bench.broker.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_settlement_ends_when_the_client_panics() {
+    let bench = Bench::open(|_| {}).await;
+    let mut consumer = bench.consumer(&PLAIN).await;
+    bench.feed(1, "a");
+    let delivery = next(&mut consumer, 1).await;
+    bench.script.plan().panics.insert(Call::Settle);
+    ends(delivery.ack()).await.unwrap_err();
+    assert_eq!(consumer.status().failed_settlements, 1);
 }

@@ -2,7 +2,7 @@
 
 use anybroker::adapter::{Events, InFlightPerKey, Message, Outcome, Receipt, Received};
 use anybroker::{ErrorKind, Result};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use tokio::sync::{Notify, oneshot};
 
@@ -46,14 +46,15 @@ pub(crate) struct Plan {
     pub(crate) panics: HashSet<Call>,
     /// What the client has received and not handed up.
     pub(crate) feed: VecDeque<Received>,
-    /// Keeps the thread of the next `try_receive` that gives something, until the test says so.
-    pub(crate) detains: Option<mpsc::Receiver<()>>,
+    detains: HashMap<Call, mpsc::Receiver<()>>,
 
     pub(crate) senders: usize,
     pub(crate) receivers: usize,
     /// Receivers up to this one have lost their connection.
     pub(crate) dead: usize,
     pub(crate) stopped: usize,
+    /// The adapter is.
+    pub(crate) closed: bool,
     pub(crate) events: Option<Events>,
     /// The bodies that were handed over, batch by batch.
     pub(crate) batches: Vec<Vec<String>>,
@@ -82,6 +83,23 @@ impl Script {
     pub(crate) fn go_on(&self, call: Call) {
         self.plan().hangs.remove(&call);
         self.wake();
+    }
+
+    /// The next call of that kind that does something on its caller's thread keeps that thread until this is sent to.
+    pub(crate) fn detain(&self, call: Call) -> mpsc::Sender<()> {
+        let (release, released) = mpsc::channel();
+        self.plan().detains.insert(call, released);
+        release
+    }
+
+    /// Keeps the thread if the test says so.
+    pub(crate) fn stay(&self, receiver: usize, call: Call) {
+        let released = self.plan().detains.remove(&call);
+        if let Some(released) = released {
+            self.plan().note(receiver, "detained");
+            // The test may end without a word.
+            let _ = released.recv();
+        }
     }
 
     /// Returns when the test lets that call go on.

@@ -122,6 +122,12 @@ async fn an_adapter_that_nobody_uses_any_more_is_let_go() {
     until(|| script.users() == 1).await;
 }
 
+#[tokio::test]
+async fn an_adapter_whose_last_user_is_a_plain_thread_is_let_go() {
+    let script = used_and_dropped(|handles| thread::spawn(move || drop(handles)).join().unwrap()).await;
+    until(|| script.users() == 1).await;
+}
+
 /// Gives everything that was opened to be dropped.
 async fn used_and_dropped(dropping: fn((Bench, Producer, Consumer))) -> Script {
     let bench = Bench::open(|_| {}).await;
