@@ -1,6 +1,7 @@
 use crate::adapter::Message;
 use crate::inlet::{Inlet, Parcel};
 use crate::{Delivery, Settlement};
+use std::fmt;
 use std::sync::Arc;
 
 /// Several deliveries that came together, to be settled together or one by one.
@@ -21,7 +22,6 @@ use std::sync::Arc;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 #[must_use = "deliveries that are dropped unsettled come again"]
 pub struct Batch {
     parcels: Vec<Parcel>,
@@ -54,6 +54,15 @@ impl Batch {
     /// All handled: none comes again. The settlement fails with the first failure, if any.
     pub fn ack(mut self) -> Settlement {
         self.inlet.ack_all(std::mem::take(&mut self.parcels))
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("channel", &self.inlet.channel())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

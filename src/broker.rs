@@ -114,18 +114,25 @@ impl Broker {
     #[doc(alias = "publish")]
     pub async fn send(&self, channel: &Channel, body: impl IntoMessage) -> Result<Receipt> {
         let message = body.into_message()?;
-        let outlet = match self.opened(channel)? {
-            Some(outlet) => outlet,
-            None => {
+        let outlet = match self.opened(channel) {
+            Ok(Some(outlet)) => Ok(outlet),
+            Ok(None) => {
                 let deadline = later(self.0.clock.now(), self.0.options.send_within);
                 tokio::select! {
-                    opened = self.outlet(channel, self.0.options.window()) => opened?,
+                    opened = self.outlet(channel, self.0.options.window()) => opened,
                     () = self.0.clock.sleep_until(deadline) => {
                         let what = "the channel could not be opened before the deadline";
-                        let late = Error::new(ErrorKind::Timeout, what).with_outcome(SendOutcome::NotSent);
-                        return Err(late.with_operation("send").with_channel(channel.name()).with_message(message));
+                        Err(Error::new(ErrorKind::Timeout, what))
                     }
                 }
+            }
+            Err(closed) => Err(closed),
+        };
+        let outlet = match outlet {
+            Ok(outlet) => outlet,
+            Err(error) => {
+                let error = error.with_operation("send").with_channel(channel.name());
+                return Err(error.with_outcome(SendOutcome::NotSent).with_message(message));
             }
         };
         match outlet.send(message, self.0.options.send_within) {

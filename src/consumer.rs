@@ -4,6 +4,7 @@ use crate::closing::Closed;
 use crate::inlet::{ConsumerStatus, Inlet};
 use crate::{Batch, Delivery, Result};
 use futures_core::Stream;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use tokio::task::coop::consume_budget;
 ///
 /// # Ordering
 /// On a channel with order per key, one delivery of a key is out at a time; the next comes when it is settled. Other keys flow.
-#[derive(Debug)]
 pub struct Consumer {
     inlet: Arc<Inlet>,
     // Keeps the broker open.
@@ -97,6 +97,12 @@ impl Stream for Consumer {
 impl Drop for Consumer {
     fn drop(&mut self) {
         self.inlet.leave();
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("channel", &self.inlet.channel()).finish_non_exhaustive()
     }
 }
 

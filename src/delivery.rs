@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 ///
 /// # Guarantees
 /// Settling takes the delivery, so it cannot be settled twice. Dropped unsettled, it comes again and counts as failed.
-#[derive(Debug)]
 #[must_use = "a delivery that is dropped unsettled comes again"]
 pub struct Delivery {
     // Present until it is settled or dropped.
@@ -138,6 +137,16 @@ impl Drop for Delivery {
         if let Some(parcel) = self.parcel.take() {
             self.inlet.dropped(parcel);
         }
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("channel", &self.inlet.channel())
+            .field("id", &self.message().id())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@ use crate::adapter::{Capabilities, Receipt, SendOutcome};
 use crate::broker::Broker;
 use crate::outlet::{Outlet, Sending};
 use crate::{Error, ErrorKind, IntoMessage, Result};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::coop::consume_budget;
@@ -15,7 +16,7 @@ use tokio::task::coop::consume_budget;
 /// # Ordering
 /// Sends are ordered by their first poll, over all producers that one broker has for the channel. On a channel with order per key, when a message fails,
 /// later ones of its key that were not handed over yet fail too.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Producer {
     outlet: Arc<Outlet>,
     within: Duration,
@@ -82,6 +83,14 @@ impl Producer {
     /// Resolves when everything that was sent before, by any producer of the channel, has its result.
     pub async fn flush(&self) {
         self.outlet.flush().await;
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("channel", &self.outlet.link().binding.channel.name())
+            .finish_non_exhaustive()
     }
 }
 

@@ -55,7 +55,13 @@ impl Replier {
         let id = request.correlation_id().cloned();
         reply.set_correlation_id(id.or_else(|| request.id().map(MessageId::to_text)));
         let slot = self.slot(address);
-        let result = match slot.get_or_try_init(|| self.open(address)).await {
+        let opened = tokio::select! {
+            opened = slot.get_or_try_init(|| self.open(address)) => opened,
+            () = self.link.clock.sleep_until(later(self.link.clock.now(), self.link.open_within)) => {
+                Err(Error::new(ErrorKind::Timeout, "the return address could not be opened before the deadline"))
+            }
+        };
+        let result = match opened {
             Ok(outlet) => match outlet.send(reply, self.link.open_within) {
                 Sending::Done(result) => result,
                 Sending::Waiting(answers) => one(answers.await),

@@ -1,6 +1,7 @@
 use super::state::Phase;
 use super::{Inlet, LostBatch};
 use crate::adapter::{Clock, Receive, Received, Receiver, Room, Source, SystemClock};
+use crate::backoff::Backoff;
 use crate::clock::later;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind};
@@ -21,6 +22,8 @@ async fn maybe(sleep: Option<crate::adapter::BoxFuture<'static, ()>>) {
 struct Handle {
     receiver: Arc<dyn Receiver>,
     dead: AtomicBool,
+    /// It has given something.
+    worked: AtomicBool,
     ended: Notify,
     error: std::sync::Mutex<Option<Error>>,
 }
@@ -28,7 +31,9 @@ struct Handle {
 /// Serves one receiver after another until the consumer leaves.
 pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
     let mut next = Some(first);
+    let mut backoff = inlet.settings.backoff;
     while let Some(receiver) = next.take() {
+        let opened = inlet.now();
         let handle = Arc::new(Handle::new(receiver));
         let mut receiving = tokio::spawn(receive(Arc::clone(&inlet), Arc::clone(&handle)));
         let settling = tokio::spawn(settle(Arc::clone(&inlet), Arc::clone(&handle)));
@@ -48,18 +53,27 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
         inlet.bounded(receiving).await;
         inlet.lose_all();
         let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        next = reopen(&inlet, error).await;
+        // One that has given something, or has been there for long, is opened again at once; one that breaks as soon as it is open is not.
+        if handle.worked.load(Ordering::Acquire) || inlet.now() >= later(opened, backoff.longest()) {
+            backoff.reset();
+        } else {
+            let again = later(inlet.now(), backoff.next_wait());
+            inlet.pause(again).await;
+        }
+        next = reopen(&inlet, error, &mut backoff).await;
     }
-    inlet.lock().phase = Phase::Closed;
-    inlet.status.set(Health::Closed, None);
+    inlet.shut();
     inlet.ended.send_replace(Some(0));
 }
 
 /// Tries until a receiver is open again, or the consumer leaves. The first try is at once.
-async fn reopen(inlet: &Arc<Inlet>, error: Option<Error>) -> Option<Arc<dyn Receiver>> {
+async fn reopen(
+    inlet: &Arc<Inlet>,
+    error: Option<Error>,
+    backoff: &mut Backoff,
+) -> Option<Arc<dyn Receiver>> {
     let reason = error.map_or_else(|| "the receiver's connection is lost".into(), |e| e.to_string());
     inlet.status.set(Health::Reconnecting, Some(reason));
-    let mut backoff = inlet.settings.backoff;
     loop {
         if inlet.lock().phase != Phase::Open {
             return None;
@@ -137,6 +151,9 @@ async fn receive(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     inlet.lock().direct = here;
     while let Some(room) = inlet.room(&handle).await {
         let received = handle.receiver.receive_batch(room, &mut batch).await;
+        if !batch.is_empty() {
+            handle.worked.store(true, Ordering::Release);
+        }
         inlet.take_in(&handle.receiver, &mut batch, here);
         match received {
             Ok(Receive::Ended) => break,
@@ -303,6 +320,13 @@ impl Inlet {
         }
     }
 
+    /// Waits until then, or until the consumer leaves.
+    async fn pause(&self, until: Instant) {
+        while self.lock().phase == Phase::Open && self.now() < until {
+            self.sleep(until, &self.wake_supervisor).await;
+        }
+    }
+
     /// Sleeps until then by the clock, or until `real` by the system's, or until woken.
     async fn sleep_until(&self, until: Option<Instant>, real: Option<Instant>, wake: &Notify) {
         let sleep = |clock: &dyn Clock, at: Option<Instant>| at.map(|at| clock.sleep_until(at));
@@ -338,13 +362,23 @@ impl Inlet {
         self.finish(state, answered);
     }
 
+    /// Nothing can be settled any more. Says how many deliveries were given back after the others.
+    fn shut(&self) -> usize {
+        let mut state = self.lock();
+        state.phase = Phase::Closed;
+        let late = state.late;
+        let answered = state.outbox.shut();
+        self.finish(state, answered);
+        self.status.set(Health::Closed, None);
+        late
+    }
+
     async fn end(&self, handle: &Handle, given_back: usize) {
         let receiver = Arc::clone(&handle.receiver);
         let closing = tokio::spawn(async move { receiver.close().await });
         self.bounded(closing).await;
-        self.lock().phase = Phase::Closed;
-        self.status.set(Health::Closed, None);
-        self.ended.send_replace(Some(given_back));
+        let late = self.shut();
+        self.ended.send_replace(Some(given_back + late));
     }
 }
 
@@ -370,6 +404,7 @@ impl Handle {
         Self {
             receiver,
             dead: AtomicBool::new(false),
+            worked: AtomicBool::new(false),
             ended: Notify::new(),
             error: std::sync::Mutex::new(None),
         }

@@ -135,6 +135,10 @@ impl Inlet {
         self.capabilities.get().unwrap_or_else(|| NONE.get_or_init(Capabilities::none))
     }
 
+    pub(crate) fn channel(&self) -> &str {
+        self.link.binding.channel.name()
+    }
+
     pub(crate) fn replier(&self) -> &Replier {
         &self.replier
     }

@@ -13,6 +13,8 @@ pub(super) struct Outbox {
     in_flight: Option<usize>,
     /// The receiver is gone: what waits behind the batch on its way fails with it.
     doomed: bool,
+    /// The consumer is closed: what has no answer gets none.
+    shut: bool,
     next: u64,
     done: u64,
     failures: BTreeMap<u64, Error>,
@@ -67,6 +69,9 @@ impl Outbox {
 
     /// The adapter's answers, in the order of the batch.
     pub(super) fn answered(&mut self, mut batch: Vec<Settle>) -> Answered {
+        if self.shut {
+            return Answered::default();
+        }
         self.in_flight = None;
         let mut failed = self.note(&mut batch);
         self.spare = batch;
@@ -97,8 +102,22 @@ impl Outbox {
         Answered { failed: self.fail(), wakers: self.woken() }
     }
 
+    /// The consumer is closed. Whoever waits for a settlement waits no longer.
+    pub(super) fn shut(&mut self) -> Answered {
+        let open = self.next - self.done;
+        self.shut = true;
+        self.waiting.clear();
+        Answered {
+            failed: open,
+            wakers: std::mem::take(&mut self.waiters).into_iter().map(|(_, waker)| waker).collect(),
+        }
+    }
+
     /// What became of answered settlements, from `first` to `last`: the first failure among them.
     pub(super) fn result(&mut self, first: u64, last: u64) -> Result<()> {
+        if last >= self.done {
+            return Err(Error::new(ErrorKind::Closed, "the consumer closed before the broker answered"));
+        }
         let failed: Vec<u64> = self.failures.range(first..=last).map(|(seq, _)| *seq).collect();
         let errors: Vec<Error> = failed.iter().filter_map(|seq| self.failures.remove(seq)).collect();
         match errors.into_iter().next() {
@@ -121,7 +140,7 @@ impl Outbox {
     }
 
     pub(super) const fn is_settled(&self, upto: u64) -> bool {
-        self.done >= upto
+        self.shut || self.done >= upto
     }
 
     fn fail(&mut self) -> u64 {

@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) settler_sleeps: bool,
     pub(super) counts: ConsumerStatus,
     pub(super) failed_since_flush: u64,
+    /// Given back after the consumer had given back the others.
+    pub(super) late: usize,
     pub(super) receiver: Option<Arc<dyn Receiver>>,
     /// Who receives: the receiving task, or else the application's task by itself while there is something.
     pub(super) task_receives: bool,
@@ -105,6 +107,7 @@ impl State {
             settler_sleeps: false,
             counts: ConsumerStatus::default(),
             failed_since_flush: 0,
+            late: 0,
             receiver: None,
             task_receives: true,
             dry_turns: 0,
@@ -181,7 +184,7 @@ impl State {
         }
         if self.phase != Phase::Open {
             // The rest was given back already, or is just being given back.
-            self.give_back();
+            self.late += self.give_back();
         }
         bury
     }
@@ -268,6 +271,12 @@ impl State {
         parcel.attempt = parcel.attempt.saturating_add(1);
         if self.flow.counted {
             self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
+        }
+        if parcel.tie.is_revoking() {
+            // The next owner tries it again.
+            self.outbox.push(parcel.token.clone(), Outcome::Release);
+            self.finish(parcel);
+            return Ok(());
         }
         self.parked.insert((due, parcel.order), parcel);
         // It may be due before the settling task looks again.

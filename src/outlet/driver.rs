@@ -1,6 +1,7 @@
 use super::state::{Flight, Next, Queue, for_all};
 use super::{Entry, Outlet, events, not_sent};
 use crate::adapter::{BoxFuture, Confirm, Confirmed, Message, SendOutcome, Sender};
+use crate::backoff::Backoff;
 use crate::clock::later;
 use crate::link::undropped;
 use crate::status::State as Health;
@@ -15,6 +16,7 @@ use std::time::Instant;
 pub(super) async fn drive(outlet: Arc<Outlet>) {
     let _ended = Ended(Arc::clone(&outlet));
     let mut flights = Flights::default();
+    let mut backoff = outlet.settings.backoff;
     loop {
         let now = outlet.link.clock.now();
         let next = {
@@ -59,7 +61,7 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
                 outlet.end(0).await;
                 return;
             }
-            Next::Reopen => reopen(&outlet, &mut flights).await,
+            Next::Reopen => reopen(&outlet, &mut flights, &mut backoff).await,
             Next::Wait { until } => {
                 if outlet.lock().is_broken() {
                     flights.forsake(&mut outlet.lock(), now);
@@ -79,10 +81,17 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
     }
 }
 
-/// Tries until a sender is open again, or the outlet closes. The first try is at once.
-async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights) {
+/// Tries until a sender is open again, or the outlet closes. The first try is at once, if the sender before has ever worked.
+async fn reopen(outlet: &Arc<Outlet>, flights: &mut Flights, backoff: &mut Backoff) {
     outlet.status.set(Health::Reconnecting, Some("the sender's connection is lost".into()));
-    let mut backoff = outlet.settings.backoff;
+    if outlet.lock().has_worked() {
+        backoff.reset();
+    } else {
+        let again = later(outlet.link.clock.now(), backoff.next_wait());
+        if outlet.pause(again, flights).await {
+            return;
+        }
+    }
     loop {
         let (link, target, events) = (outlet.link.clone(), outlet.target.clone(), events(&outlet.status));
         let opening = undropped(async move { link.sender(&target, events).await });

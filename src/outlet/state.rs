@@ -15,6 +15,8 @@ pub(super) struct Queue {
     pub(super) phase: Phase,
     sender: Option<Box<dyn Sender>>,
     broken: bool,
+    /// The broker has accepted something from this sender.
+    worked: bool,
     /// Failed before, to go again before anything new; ascending.
     again: VecDeque<Entry>,
     waiting: VecDeque<Entry>,
@@ -96,6 +98,7 @@ impl Queue {
             phase: Phase::Open,
             sender: Some(sender),
             broken: false,
+            worked: true,
             again: VecDeque::new(),
             waiting: VecDeque::new(),
             flights: Vec::new(),
@@ -160,7 +163,10 @@ impl Queue {
         match sender.try_send(messages) {
             None => HandedOver::NotNow,
             Some(Ok(confirm)) => match confirm.try_now() {
-                Ok(Confirmed::All(receipt)) => HandedOver::All(receipt),
+                Ok(Confirmed::All(receipt)) => {
+                    self.worked = true;
+                    HandedOver::All(receipt)
+                }
                 Ok(other) => HandedOver::Later(Confirm::ready(other.into_results(messages.len()))),
                 Err(confirm) => HandedOver::Later(confirm),
             },
@@ -243,6 +249,7 @@ impl Queue {
     pub(super) fn reopened(&mut self, sender: Box<dyn Sender>, has: &Capabilities, settings: &Settings) {
         self.sender = Some(sender);
         self.broken = false;
+        self.worked = false;
         self.lanes.adopt(has.in_flight_per_key);
         self.limits = Limits::new(has, settings);
         self.backoff.reset();
@@ -253,6 +260,10 @@ impl Queue {
 
     pub(super) fn take_sender(&mut self) -> Option<Box<dyn Sender>> {
         self.sender.take().filter(|_| !self.broken)
+    }
+
+    pub(super) const fn has_worked(&self) -> bool {
+        self.worked
     }
 
     pub(super) const fn is_broken(&self) -> bool {
@@ -419,6 +430,7 @@ impl Queue {
         let key = self.lanes.key(&entry.message).cloned();
         match (result, key) {
             (Ok(receipt), key) => {
+                self.worked = true;
                 let seq = entry.seq;
                 if let Some(ticket) = entry.ticket.take() {
                     ticket.answer(Ok(receipt));
