@@ -3,8 +3,8 @@
 use crate::script::{Call, Script, body, disconnected, word};
 use anybroker::adapter::{
     Adapter, Capabilities, Capability, Confirm, Declare, Level, Message, Opened, Outcome, Receipt, Receive,
-    Received, Receiver, ReceiverOptions, Replies, Room, Scope, Sender, SenderOptions, Settle, Source, Target,
-    Token, Topology, async_trait,
+    Received, Receiver, ReceiverOptions, Replies, Room, Scope, SendOutcome, Sender, SenderOptions, Settle,
+    Source, Target, Token, Topology, async_trait,
 };
 use anybroker::{Error, ErrorKind, Result};
 use std::collections::HashSet;
@@ -108,6 +108,9 @@ impl Sender for HostileSender {
         self.script.pass(Call::SendBatch).await;
         if self.buries && self.script.plan().refuses_dead_letters {
             return Err(Error::new(ErrorKind::NotFound, "there is no such queue"));
+        }
+        if self.script.plan().loses_sends {
+            return Err(disconnected().with_outcome(SendOutcome::NotSent));
         }
         Ok(self.take(batch))
     }

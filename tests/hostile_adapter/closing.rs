@@ -44,7 +44,7 @@ async fn close_ends_behind_a_client_that_closes_nothing() {
     }
     assert!(closing.is_finished(), "it waits for the client");
     assert_eq!(closing.await.unwrap().unwrap().given_back, 2);
-    drop(settling);
+    ends(settling).await.expect_err("the client has not answered");
     assert_eq!(kind_of(ends(producer.send(message("a", "a1"))).await), Closed);
 }
 
@@ -72,12 +72,13 @@ async fn close_ends_behind_a_return_address_that_does_not_open() {
     bench.script.feed(Received::new(question, Token::number(1)));
     let delivery = next(&mut consumer, 1).await;
     bench.script.hang(Call::OpenSender);
-    let _replying = tokio::spawn(async move { delivery.reply(message("a", "answer")).await });
+    let replying = tokio::spawn(async move { delivery.reply(message("a", "answer")).await });
     turns().await;
     let closing = close(&bench.broker).await;
     for _ in 0..4 {
         bench.advance(DEADLINE).await;
     }
+    assert!(replying.is_finished(), "it has no end");
     assert!(closing.is_finished(), "it waits for the client");
 }
 
@@ -125,6 +126,15 @@ async fn a_send_after_close_is_closed_and_gives_its_message_back() {
         assert_eq!(body(&error.into_message().expect("the message comes back")), sent);
     }
     assert!(bench.script.plan().batches.is_empty());
+}
+
+#[tokio::test]
+async fn a_send_of_a_closed_broker_is_closed_and_gives_its_message_back() {
+    let bench = Bench::open(|_| {}).await;
+    ends(bench.broker.close()).await.unwrap();
+    let error = bench.broker.send(&PLAIN, message("a", "a1")).await.expect_err("it is closed");
+    assert_eq!((error.kind(), error.outcome()), (Closed, Some(NotSent)));
+    assert_eq!(body(&error.into_message().expect("the message comes back")), "a1");
 }
 
 #[tokio::test]

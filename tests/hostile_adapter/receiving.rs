@@ -123,8 +123,9 @@ async fn what_a_stopping_receiver_still_returns_is_given_back() {
     assert!(!bench.script.plan().logged("1: close"), "the pending call has not returned yet");
     (1..=2).for_each(|number| bench.feed(number, "a"));
     bench.script.go_on(Call::Receive);
-    ends(closing).await.unwrap().unwrap();
+    let closed = ends(closing).await.unwrap().unwrap();
     assert_eq!(bench.log(), ["1: stop", "1: release 1", "1: release 2", "1: close"]);
+    assert_eq!(closed.given_back, 2);
 }
 
 #[tokio::test]
@@ -177,9 +178,10 @@ async fn what_the_application_received_by_itself_while_leaving_is_given_back() {
     until(|| receiving.is_finished()).await;
     assert!(receiving.join().unwrap(), "nothing is handed out while leaving");
     bench.script.go_on(Call::Settle);
-    ends(closing).await.unwrap().unwrap();
+    let closed = ends(closing).await.unwrap().unwrap();
     assert_eq!(bench.log().last().map(String::as_str), Some("1: close"));
     assert!(bench.script.plan().logged("1: release 2"), "{:?}", bench.log());
+    assert_eq!(closed.given_back, 2);
 }
 
 #[tokio::test]
@@ -237,4 +239,16 @@ async fn a_settlement_ends_when_the_client_panics() {
     bench.script.plan().panics.insert(Call::Settle);
     ends(delivery.ack()).await.unwrap_err();
     assert_eq!(consumer.status().failed_settlements, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_at_every_receive_is_not_opened_without_pause() {
+    let bench = Bench::open(|plan| plan.dead = usize::MAX).await;
+    let _consumer = bench.consumer(&PLAIN).await;
+    for _ in 0..10 {
+        turns().await;
+    }
+    // Time stands still: what is tried now is tried without a pause.
+    let tries = bench.script.plan().receivers;
+    assert!(tries <= 3, "opened {tries} times in no time");
 }

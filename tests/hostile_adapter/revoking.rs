@@ -1,8 +1,10 @@
 //! Scopes that the broker takes away: nothing of them is handed out, and what is held goes first.
 
 use crate::bench::{Bench, DEADLINE, MOMENT, ORDERS, ends, kind_of, next, nothing, parcel, turns, until};
+use crate::script::Call;
 use anybroker::ErrorKind::LeaseLost;
 use anybroker::adapter::{Clock, Event, Lease, Scope};
+use std::time::Duration;
 
 const GOING: Scope = Scope::new(1);
 const STAYING: Scope = Scope::new(2);
@@ -87,6 +89,23 @@ async fn a_leased_delivery_keeps_its_scope_while_it_is_handled() {
     ends(running.ack()).await.unwrap();
     bench.until(|plan| plan.logged("1: release scope 1")).await;
     assert_eq!(bench.log(), ["1: ack 1", "1: release scope 1"]);
+}
+
+#[tokio::test]
+async fn a_retry_in_a_revoked_scope_is_given_back_and_not_handed_out() {
+    let bench = Bench::open(|_| {}).await;
+    let mut consumer = bench.consumer(&ORDERS).await;
+    bench.feed_in(GOING, 1, "a");
+    let running = next(&mut consumer, 1).await;
+    bench.revoke();
+    // The client takes its time, and the application is quick.
+    bench.script.hang(Call::Settle);
+    drop(running.retry(Duration::ZERO));
+    nothing(&mut consumer).await;
+    bench.script.go_on(Call::Settle);
+    bench.until(|plan| plan.logged("1: release scope 1")).await;
+    assert_eq!(bench.log().first().map(String::as_str), Some("1: hold 1"), "with its count");
+    nothing(&mut consumer).await;
 }
 
 #[tokio::test]

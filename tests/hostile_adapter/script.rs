@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) receives_at_once: bool,
     /// Batches are answered by the test, not by the client.
     pub(crate) withholds: bool,
+    /// Every batch breaks the connection.
+    pub(crate) loses_sends: bool,
     pub(crate) refuses_dead_letters: bool,
     pub(crate) hangs: HashSet<Call>,
     /// Each once.

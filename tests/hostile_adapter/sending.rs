@@ -203,6 +203,20 @@ async fn sends_end_when_the_client_panics() {
     ends(bench.broker.close()).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_connection_that_breaks_at_every_send_is_not_opened_without_pause() {
+    let bench = Bench::open(|plan| plan.loses_sends = true).await;
+    let producer = bench.producer(&ORDERS).await;
+    let send = begin(&producer, "a", "a1").await;
+    for _ in 0..10 {
+        turns().await;
+    }
+    assert!(!send.is_finished(), "there is time left");
+    // Time stands still: what is tried now is tried without a pause.
+    let tries = bench.script.plan().senders;
+    assert!(tries <= 3, "opened {tries} times in no time");
+}
+
 fn throttled() -> Error {
     Error::new(Throttled, "slowly").with_outcome(Refused)
 }
