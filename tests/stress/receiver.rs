@@ -88,7 +88,7 @@ impl Receiver for ShakyReceiver {
             return false;
         }
         self.begin_to_settle(batch);
-        let are_settled = self.inner.try_settle(batch);
+        let are_settled = self.below(100) >= 15 && self.inner.try_settle(batch);
         self.end_to_settle();
         are_settled
     }

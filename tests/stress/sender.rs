@@ -72,7 +72,7 @@ impl Sender for ShakySender {
     }
 
     fn try_send(&mut self, batch: &[Message]) -> Option<Result<Confirm>> {
-        if !self.context.shaky.at_once {
+        if !self.context.shaky.at_once || self.rng.chance(15) {
             return None;
         }
         let sent = self.inner.try_send(batch)?;
