@@ -3,9 +3,12 @@
 use crate::adapter::Context;
 use crate::plan::Rng;
 use crate::wait::turns;
-use anybroker::adapter::{Extend, Outcome, Receive, Received, Receiver, Room, Scope, Settle, async_trait};
+use anybroker::adapter::{
+    Extend, Outcome, Receive, Received, Receiver, Room, Scope, Settle, Token, async_trait,
+};
 use anybroker::{Error, ErrorKind, Result};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +19,15 @@ pub(crate) struct ShakyReceiver {
     is_receiving: AtomicBool,
     is_stopped: AtomicBool,
     is_closed: AtomicBool,
-    settling: AtomicUsize,
+    scopes: Mutex<Scopes>,
+}
+
+#[derive(Default)]
+struct Scopes {
+    /// Of what is not settled.
+    of: HashMap<Token, Scope>,
+    /// Of the batch that is being settled.
+    settling: Option<HashSet<Scope>>,
 }
 
 impl ShakyReceiver {
@@ -28,7 +39,7 @@ impl ShakyReceiver {
             is_receiving: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
-            settling: AtomicUsize::new(0),
+            scopes: Mutex::default(),
         }
     }
 
@@ -47,12 +58,27 @@ impl ShakyReceiver {
         self.check(!self.is_closed.load(SeqCst), "a delivery is settled after close");
         let retries = batch.iter().any(|settle| matches!(settle.outcome, Outcome::Retry { .. }));
         self.check(!(retries && self.context.plan.ordered), "an ordered channel is asked to retry");
-        let others = self.settling.fetch_add(1, SeqCst);
-        self.check(others == 0, "two batches are settled at once");
+        let mut scopes = self.scopes.lock().unwrap();
+        let settling: Vec<_> =
+            batch.iter().filter_map(|settle| scopes.of.get(&settle.token)).copied().collect();
+        self.check(settling.len() == batch.len(), "a delivery is settled that is not out");
+        let other = scopes.settling.replace(settling.into_iter().collect());
+        self.check(other.is_none(), "two batches are settled at once");
     }
 
-    fn end_to_settle(&self) {
-        self.settling.fetch_sub(1, SeqCst);
+    fn end_to_settle(&self, batch: &[Settle]) {
+        let mut scopes = self.scopes.lock().unwrap();
+        scopes.settling = None;
+        let is_out =
+            |settle: &Settle| settle.result.is_none() || matches!(settle.outcome, Outcome::Held { .. });
+        for settle in batch.iter().filter(|settle| !is_out(settle)) {
+            scopes.of.remove(&settle.token);
+        }
+    }
+
+    fn note(&self, received: &[Received]) {
+        let scopes = received.iter().map(|received| (received.token.clone(), received.scope));
+        self.scopes.lock().unwrap().of.extend(scopes);
     }
 }
 
@@ -62,10 +88,12 @@ impl Receiver for ShakyReceiver {
         let pending = self.context.pending("receive_batch");
         self.check(!self.is_receiving.swap(true, SeqCst), "two tasks receive at once");
         self.check(!self.is_closed.load(SeqCst), "a batch is received after close");
+        let before = into.len();
         let received = match self.below(100) {
             0..5 => Err(later()),
             _ => self.inner.receive_batch(room, into).await,
         };
+        self.note(&into[before..]);
         turns(self.below(4)).await;
         self.is_receiving.store(false, SeqCst);
         pending.ended();
@@ -78,7 +106,9 @@ impl Receiver for ShakyReceiver {
         }
         let beside = "try_receive runs while receive_batch is pending";
         self.check(!self.is_receiving.load(SeqCst), beside);
+        let before = into.len();
         let received = self.inner.try_receive(room, into);
+        self.note(&into[before..]);
         self.check(!self.is_receiving.load(SeqCst), beside);
         received
     }
@@ -89,7 +119,7 @@ impl Receiver for ShakyReceiver {
         }
         self.begin_to_settle(batch);
         let are_settled = self.below(100) >= 15 && self.inner.try_settle(batch);
-        self.end_to_settle();
+        self.end_to_settle(batch);
         are_settled
     }
 
@@ -98,7 +128,7 @@ impl Receiver for ShakyReceiver {
         self.begin_to_settle(batch);
         turns(self.below(4)).await;
         self.inner.settle(batch).await;
-        self.end_to_settle();
+        self.end_to_settle(batch);
         pending.ended();
     }
 
@@ -125,10 +155,9 @@ impl Receiver for ShakyReceiver {
     }
 
     async fn release(&self, scope: Scope) -> Result<()> {
-        self.check(
-            self.settling.load(SeqCst) == 0,
-            "a scope is released while its settlements are on their way",
-        );
+        let settling = |scopes: &Scopes| scopes.settling.as_ref().is_some_and(|of| of.contains(&scope));
+        let is_settling = settling(&self.scopes.lock().unwrap());
+        self.check(!is_settling, "a scope is released while its settlements are on their way");
         let pending = self.context.pending("release");
         let released = self.inner.release(scope).await;
         pending.ended();
