@@ -42,6 +42,9 @@ impl Adapter for Hostile {
 
     async fn open_sender(&self, to: &Target, _: &SenderOptions) -> Result<Opened<Box<dyn Sender>>> {
         self.0.pass(Call::OpenSender).await;
+        if let Some(error) = self.0.plan().fails.remove(&Call::OpenSender) {
+            return Err(error);
+        }
         self.0.plan().senders += 1;
         let buries = matches!(to, Target::DeadLetter(..));
         Ok(Opened::new(Box::new(HostileSender { script: self.0.clone(), buries }), self.capabilities()))
@@ -180,6 +183,9 @@ impl Receiver for HostileReceiver {
             if plan.hangs.contains(&Call::Receive) {
                 return None;
             }
+            if let Some(error) = plan.fails.remove(&Call::Receive) {
+                return Some(Err(error));
+            }
             if !plan.feed.is_empty() {
                 return Some(Ok(Receive::More));
             }
@@ -211,10 +217,13 @@ impl Receiver for HostileReceiver {
     }
 
     fn try_settle(&self, batch: &mut [Settle]) -> bool {
+        if self.script.plan().receives_at_once {
+            self.script.stay(self.number, Call::Settle);
+        }
+        // Meanwhile the test may have changed its mind.
         let at_once = self.script.plan().receives_at_once;
         if at_once {
             self.note_settlements(batch);
-            self.script.stay(self.number, Call::Settle);
             self.settle_all(batch);
         }
         at_once

@@ -12,6 +12,8 @@
 mod adapter;
 mod bench;
 mod closing;
+mod corners_receiving;
+mod corners_sending;
 mod opening;
 mod receiving;
 mod revoking;

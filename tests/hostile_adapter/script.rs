@@ -1,7 +1,7 @@
 //! What the client does, as the test says, and what it has seen.
 
 use anybroker::adapter::{Events, InFlightPerKey, Message, Outcome, Receipt, Received};
-use anybroker::{ErrorKind, Result};
+use anybroker::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use tokio::sync::{Notify, oneshot};
@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) hangs: HashSet<Call>,
     /// Each once.
     pub(crate) panics: HashSet<Call>,
+    /// Each once.
+    pub(crate) fails: HashMap<Call, Error>,
     /// What the client has received and not handed up.
     pub(crate) feed: VecDeque<Received>,
     detains: HashMap<Call, mpsc::Receiver<()>>,
@@ -207,6 +209,6 @@ pub(crate) fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-pub(crate) fn disconnected() -> anybroker::Error {
-    anybroker::Error::new(ErrorKind::Disconnected, "the connection is cut")
+pub(crate) fn disconnected() -> Error {
+    Error::new(ErrorKind::Disconnected, "the connection is cut")
 }
