@@ -16,6 +16,7 @@ mod message;
 mod receipt;
 mod settings;
 mod text;
+mod time;
 mod topology;
 
 pub use adapter::{
@@ -31,8 +32,9 @@ pub use delivery::{Extend, Extensions, Lease, Outcome, Received, Scope, Settle, 
 pub use error::{Error, ErrorKind, Result, SendOutcome};
 pub use event::{Event, Events};
 pub use header::{HeaderValue, Headers};
-pub use message::{Kind, Message, MessageId, MessageKey, Timestamp};
+pub use message::{Kind, Message, MessageId, MessageKey};
 pub use receipt::{Confirm, Confirmed, Receipt};
 pub use settings::{Settings, Value};
 pub use text::Text;
+pub use time::Timestamp;
 pub use topology::{Address, Binding, Declare, Source, Target, Topology};

@@ -1,8 +1,7 @@
-use crate::{HeaderValue, Headers, Text};
+use crate::{HeaderValue, Headers, Text, Timestamp};
 use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
 /// A message: header fields, free headers, and a payload.
@@ -485,54 +484,6 @@ key_from! {
     i32 => |k| k.to_string().into(),
     i64 => |k| k.to_string().into(),
     Uuid => |k| k.to_string().into(),
-}
-
-/// A moment in milliseconds since 1970-01-01 00:00:00 UTC: the finest that every adapter carries unchanged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// The moment that many milliseconds after 1970 began (UTC).
-    #[must_use]
-    #[inline]
-    pub const fn from_millis(millis: i64) -> Self {
-        Self(millis)
-    }
-
-    /// Milliseconds since 1970 began (UTC).
-    #[must_use]
-    #[inline]
-    pub const fn as_millis(self) -> i64 {
-        self.0
-    }
-
-    /// The moment `later` than this one, cut to milliseconds.
-    #[must_use]
-    pub fn after(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// How long until `later`; zero when that is not later.
-    #[must_use]
-    pub fn until(self, later: Self) -> Duration {
-        Duration::from_millis(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
-    }
-}
-
-impl From<SystemTime> for Timestamp {
-    fn from(time: SystemTime) -> Self {
-        let millis = match time.duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |m| -m),
-        };
-        Self(millis)
-    }
-}
-
-impl fmt::Debug for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms since 1970", self.0)
-    }
 }
 
 #[cfg(test)]
