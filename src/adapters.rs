@@ -22,7 +22,12 @@ pub(crate) struct Entry {
 
 const ENTRIES: &[Entry] = &[
     Entry { written: true, open: Some(anybroker_memory::open), ..planned("memory") },
-    Entry { aliases: &[("amqp", false), ("amqps", true)], ..planned("rabbitmq") },
+    Entry {
+        aliases: &[("amqp", false), ("amqps", true)],
+        written: true,
+        open: RABBITMQ,
+        ..planned("rabbitmq")
+    },
     planned("activemq"),
     planned("kafka"),
     planned("aws"),
@@ -33,6 +38,11 @@ const ENTRIES: &[Entry] = &[
     planned("uds"),
     planned("multicast"),
 ];
+
+#[cfg(feature = "rabbitmq")]
+const RABBITMQ: Option<Open> = Some(anybroker_rabbitmq::open);
+#[cfg(not(feature = "rabbitmq"))]
+const RABBITMQ: Option<Open> = None;
 
 /// An adapter that has its name reserved and is not written yet.
 const fn planned(name: &'static str) -> Entry {
@@ -158,11 +168,11 @@ mod tests {
 
     #[test]
     fn an_adapter_that_is_not_written_says_so() {
-        for (scheme, name) in [("rabbitmq", "rabbitmq"), ("amqps", "rabbitmq"), ("kafka+tls", "kafka")] {
+        for (scheme, name) in [("sqs", "sqs"), ("kafka+tls", "kafka")] {
             assert_eq!(
                 find(scheme).unwrap_err().to_string(),
                 format!(
-                    "anybroker {} has no adapter `{name}` yet\n  = help: this version has: memory",
+                    "anybroker {} has no adapter `{name}` yet\n  = help: this version has: memory, rabbitmq",
                     env!("CARGO_PKG_VERSION")
                 )
             );

@@ -119,6 +119,12 @@ pub mod memory {
     pub use anybroker_memory::*;
 }
 
+/// The RabbitMQ adapter.
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq {
+    pub use anybroker_rabbitmq::*;
+}
+
 /// The front page, compiled and run.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

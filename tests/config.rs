@@ -192,7 +192,7 @@ fn a_bare_url_is_checked_at_once() {
     assert_eq!(
         told(&Config::url("kafka://localhost").unwrap_err()),
         format!(
-            "brokers.main.url: anybroker {} has no adapter `kafka` yet\n  = help: this version has: memory",
+            "brokers.main.url: anybroker {} has no adapter `kafka` yet\n  = help: this version has: memory, rabbitmq",
             env!("CARGO_PKG_VERSION")
         )
     );

@@ -3,11 +3,17 @@
 //! `CONFORMANCE_MATRIX=1` prints the matrix adapter × check as Markdown behind the run, from its verdicts.
 
 mod memory;
+#[cfg(feature = "rabbitmq")]
+#[path = "../proxy/mod.rs"]
+mod proxy;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 mod report;
 
 use anybroker::conformance::{Check, Fixture, Verdict, checks, run};
 use libtest_mimic::{Arguments, Completion, Trial};
 use report::Report;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,7 +22,13 @@ fn main() -> ExitCode {
     // Most of the time is spent waiting for what must not come.
     arguments.test_threads.get_or_insert(8);
     let report = Arc::new(Report::default());
-    let fixtures = fixtures();
+    let fixtures = match fixtures() {
+        Ok(fixtures) => fixtures,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let trials = fixtures
         .iter()
         .flat_map(|fixture| {
@@ -33,8 +45,14 @@ fn main() -> ExitCode {
 }
 
 /// Every adapter of this workspace. A new one adds a line.
-fn fixtures() -> Vec<Arc<dyn Fixture>> {
-    vec![Arc::new(memory::Memory::new())]
+fn fixtures() -> anybroker::Result<Vec<Arc<dyn Fixture>>> {
+    Ok(vec![
+        Arc::new(memory::Memory::new()),
+        #[cfg(feature = "rabbitmq")]
+        Arc::new(rabbitmq::Rabbit::new("rabbitmq", "ANYBROKER_RABBITMQ_URL")?),
+        #[cfg(feature = "rabbitmq")]
+        Arc::new(rabbitmq::Rabbit::new("rabbitmq4", "ANYBROKER_RABBITMQ4_URL")?),
+    ])
 }
 
 fn trial(

@@ -1,0 +1,354 @@
+//! Making, finding and deleting what channels are made of.
+
+use crate::config::ChannelConfig;
+use crate::error::{error, operation, within};
+use crate::link::Link;
+use crate::names::{Place, dead_letters, shard, short};
+use anybroker_contract::{Binding, ChannelKind, Clock, Declare, ErrorKind, Result, Subscription, Text};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Talks to the broker about its objects. RabbitMQ ends the channel with every refusal; then the next question opens another.
+pub(crate) struct Registrar {
+    link: Arc<Link>,
+    clock: Arc<dyn Clock>,
+    deadline: Instant,
+    channel: Option<Channel>,
+}
+
+/// The queues that hold the messages of a point-to-point channel or subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Queues {
+    One(String),
+    /// In order: the base of their names, and how many there are.
+    Shards(String, usize),
+}
+
+/// A limit that is never reached: RabbitMQ 4 has one of 20 where none is said, and drops what exceeds it where there is no dead-letter queue.
+const UNLIMITED: u32 = i32::MAX as u32;
+
+impl Registrar {
+    pub(crate) const fn new(link: Arc<Link>, clock: Arc<dyn Clock>, deadline: Instant) -> Self {
+        Self { link, clock, deadline, channel: None }
+    }
+
+    pub(crate) async fn declare_channel(&mut self, binding: &Binding, mode: Declare) -> Result<()> {
+        let place = Place::of(binding)?;
+        if place.foreign || mode != Declare::IfMissing {
+            return self.verify(&place, binding).await;
+        }
+        if binding.channel.kind() == ChannelKind::PublishSubscribe {
+            return self.exchange(&place.exchange, ExchangeKind::Fanout).await;
+        }
+        let ordered = binding.channel.requirements().order_per_key;
+        self.queues(&place.exchange, None, &place.base, place.binding_key(), ordered, binding).await
+    }
+
+    pub(crate) async fn declare_subscription(
+        &mut self,
+        binding: &Binding,
+        subscription: &Subscription,
+        mode: Declare,
+    ) -> Result<()> {
+        self.declare_channel(binding, mode).await?;
+        let place = Place::of(binding)?;
+        if subscription.name().is_none() {
+            return Ok(());
+        }
+        let base = place.subscription(subscription);
+        if mode != Declare::IfMissing {
+            return self.find(&base, binding).await.map(drop);
+        }
+        let ordered = binding.channel.requirements().order_per_key;
+        let own = short("the subscription's name", &base)?;
+        self.queues(&own, Some(&place), &base, place.binding_key(), ordered, binding).await
+    }
+
+    pub(crate) async fn declare_dead_letters(
+        &mut self,
+        binding: &Binding,
+        of: Option<&Text>,
+        mode: Declare,
+    ) -> Result<()> {
+        let name = dead_letters_of(binding, of)?;
+        match mode {
+            Declare::IfMissing => self.queue(&name, dead_letter_arguments()).await,
+            _ if self.has_queue(&name).await? => Ok(()),
+            _ => Err(missing("queue", &name)),
+        }
+    }
+
+    /// The queues that hold the messages of that base.
+    pub(crate) async fn find(&mut self, base: &str, binding: &Binding) -> Result<Queues> {
+        let found = self.look(base, binding.channel.requirements().order_per_key).await?;
+        found.ok_or_else(|| missing("queue", base))
+    }
+
+    /// A target that does not exist is an error before anything is published: the broker would end the channel for it.
+    pub(crate) async fn require_exchange(&mut self, exchange: &ShortString) -> Result<()> {
+        match exchange.as_str().is_empty() || self.has_exchange(exchange).await? {
+            true => Ok(()),
+            false => Err(missing("exchange", exchange.as_str())),
+        }
+    }
+
+    pub(crate) async fn has_queue(&mut self, name: &str) -> Result<bool> {
+        let name = short("the queue's name", name)?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let channel = self.channel().await?;
+        found(self.answer(channel.queue_declare(name, passive, FieldTable::default())).await)
+    }
+
+    /// A queue of this connection alone, gone with it.
+    pub(crate) async fn exclusive_queue(
+        &mut self,
+        name: &ShortString,
+        from: Option<(&ShortString, ShortString)>,
+    ) -> Result<()> {
+        let options =
+            QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let channel = self.channel().await?;
+        self.answer(channel.queue_declare(name.clone(), options, FieldTable::default())).await?;
+        match from {
+            Some((exchange, key)) => self.bind(name, exchange, key).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) async fn delete_channel(&mut self, binding: &Binding) -> Result<()> {
+        let place = Place::of(binding)?;
+        refuse_foreign(&place)?;
+        if binding.channel.kind() == ChannelKind::PointToPoint {
+            self.delete_queues(&place.base).await?;
+        }
+        self.delete_exchange(&place.exchange).await
+    }
+
+    pub(crate) async fn delete_subscription(
+        &mut self,
+        binding: &Binding,
+        subscription: &Subscription,
+    ) -> Result<()> {
+        let place = Place::of(binding)?;
+        let base = place.subscription(subscription);
+        self.delete_queues(&base).await?;
+        self.delete_exchange(&short("the subscription's name", &base)?).await
+    }
+
+    pub(crate) async fn delete_dead_letters(&mut self, binding: &Binding, of: Option<&Text>) -> Result<()> {
+        self.delete_queue(&dead_letters_of(binding, of)?).await
+    }
+
+    /// Makes the queues that `exchange` leads to, the dead-letter queue first, so that no queue is without its target. Those that exist are adopted,
+    /// in order or not.
+    async fn queues(
+        &mut self,
+        exchange: &ShortString,
+        from: Option<&Place>,
+        base: &str,
+        key: ShortString,
+        ordered: bool,
+        binding: &Binding,
+    ) -> Result<()> {
+        let config = ChannelConfig::read(&binding.settings)?;
+        let shards = match self.look(base, ordered).await? {
+            Some(Queues::One(_)) => None,
+            Some(Queues::Shards(_, there)) => match binding.settings.get("shards") {
+                Some(_) if there != config.shards => {
+                    let what =
+                        format!("`{base}` has {there} shards, and `shards` asks for {}", config.shards);
+                    return Err(error(ErrorKind::Conflict, what).with_help(
+                        "other numbers would move keys to other queues: leave it out, or delete the channel",
+                    ));
+                }
+                _ => Some(there),
+            },
+            None => ordered.then_some(config.shards),
+        };
+        self.queue(&dead_letters(base), dead_letter_arguments()).await?;
+        let arguments = arguments(base, &config, binding.channel.requirements().bounded, shards.is_some());
+        let Some(shards) = shards else {
+            self.queue(base, arguments).await?;
+            let name = short("the queue's name", base)?;
+            return match from {
+                Some(place) => self.bind(&name, &place.exchange, key).await,
+                None => {
+                    self.exchange(exchange, ExchangeKind::Direct).await?;
+                    self.bind(&name, exchange, key).await
+                }
+            };
+        };
+        self.exchange(exchange, ExchangeKind::Custom("x-consistent-hash".into())).await?;
+        // The first is made last: where it is, all are.
+        for number in (0..shards).rev() {
+            let name = shard(base, number);
+            self.queue(&name, arguments.clone()).await?;
+            // The key of such a binding is a weight.
+            self.bind(&short("the queue's name", &name)?, exchange, "10".into()).await?;
+        }
+        match from {
+            Some(place) => self.bind_exchange(exchange, &place.exchange, key).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Which queues of that base there are; asks first for what is expected, as RabbitMQ ends the channel for what is not there.
+    async fn look(&mut self, base: &str, ordered: bool) -> Result<Option<Queues>> {
+        for ordered in [ordered, !ordered] {
+            if !ordered && self.has_queue(base).await? {
+                return Ok(Some(Queues::One(base.to_owned())));
+            }
+            if ordered && self.has_queue(&shard(base, 0)).await? {
+                let mut count = 1;
+                while self.has_queue(&shard(base, count)).await? {
+                    count += 1;
+                }
+                return Ok(Some(Queues::Shards(base.to_owned(), count)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn verify(&mut self, place: &Place, binding: &Binding) -> Result<()> {
+        self.require_exchange(&place.exchange).await?;
+        match binding.channel.kind() {
+            ChannelKind::PointToPoint if place.exchange.as_str().is_empty() || !place.foreign => {
+                self.find(&place.base, binding).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn has_exchange(&mut self, name: &ShortString) -> Result<bool> {
+        let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let (channel, kind) = (self.channel().await?, ExchangeKind::Direct);
+        found(self.answer(channel.exchange_declare(name.clone(), kind, passive, FieldTable::default())).await)
+    }
+
+    async fn exchange(&mut self, name: &ShortString, kind: ExchangeKind) -> Result<()> {
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let channel = self.channel().await?;
+        self.answer(channel.exchange_declare(name.clone(), kind, durable, FieldTable::default())).await
+    }
+
+    async fn queue(&mut self, name: &str, arguments: FieldTable) -> Result<()> {
+        let name = short("the queue's name", name)?;
+        let channel = self.channel().await?;
+        self.answer(channel.queue_declare(name, QueueDeclareOptions::durable(), arguments)).await.map(drop)
+    }
+
+    async fn bind(&mut self, queue: &ShortString, exchange: &ShortString, key: ShortString) -> Result<()> {
+        let (queue, exchange, options) = (queue.clone(), exchange.clone(), QueueBindOptions::default());
+        let channel = self.channel().await?;
+        self.answer(channel.queue_bind(queue, exchange, key, options, FieldTable::default())).await
+    }
+
+    async fn bind_exchange(&mut self, to: &ShortString, from: &ShortString, key: ShortString) -> Result<()> {
+        let (to, from, options) = (to.clone(), from.clone(), ExchangeBindOptions::default());
+        let channel = self.channel().await?;
+        self.answer(channel.exchange_bind(to, from, key, options, FieldTable::default())).await
+    }
+
+    async fn delete_queues(&mut self, base: &str) -> Result<()> {
+        if let Some(Queues::Shards(_, count)) = self.look(base, false).await? {
+            // The first goes first: without it, there are none.
+            for number in 0..count {
+                self.delete_queue(&shard(base, number)).await?;
+            }
+        }
+        self.delete_queue(base).await
+    }
+
+    async fn delete_queue(&mut self, name: &str) -> Result<()> {
+        let name = short("the queue's name", name)?;
+        let channel = self.channel().await?;
+        self.answer(channel.queue_delete(name, QueueDeleteOptions::default())).await.map(drop)
+    }
+
+    async fn delete_exchange(&mut self, name: &ShortString) -> Result<()> {
+        let channel = self.channel().await?;
+        self.answer(channel.exchange_delete(name.clone(), ExchangeDeleteOptions::default())).await
+    }
+
+    /// The channel, or another where the broker has ended it.
+    async fn channel(&mut self) -> Result<Channel> {
+        match self.channel.take().filter(|channel| channel.status().connected()) {
+            Some(channel) => Ok(self.channel.insert(channel).clone()),
+            None => Ok(self.channel.insert(self.link.channel(self.deadline).await?).clone()),
+        }
+    }
+
+    async fn answer<T>(&self, question: impl Future<Output = lapin::Result<T>>) -> Result<T> {
+        let what = "declaring";
+        within(&*self.clock, self.deadline, what, question).await?.map_err(|e| operation(what, &e))
+    }
+}
+
+/// The name of the dead-letter queue of a point-to-point channel, or of a subscription.
+pub(crate) fn dead_letters_of(binding: &Binding, of: Option<&Text>) -> Result<String> {
+    let base = Place::of(binding)?.base;
+    Ok(match of {
+        None => dead_letters(&base),
+        Some(subscription) => dead_letters(&format!("{base}/{subscription}")),
+    })
+}
+
+fn arguments(base: &str, config: &ChannelConfig, bound: Option<usize>, ordered: bool) -> FieldTable {
+    let mut table = quorum(config.delivery_limit);
+    // The target of the broker's own limit, and of other clients' rejections. Refusing what is too much lets the dead letters be confirmed.
+    for (name, value) in [
+        ("x-dead-letter-exchange", ""),
+        ("x-dead-letter-routing-key", &dead_letters(base)),
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-overflow", "reject-publish"),
+    ] {
+        table.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    if let Some(bound) = bound {
+        table.insert("x-max-length".into(), AMQPValue::LongLongInt(i64::try_from(bound).unwrap_or(i64::MAX)));
+    }
+    if ordered {
+        table.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    }
+    table
+}
+
+fn dead_letter_arguments() -> FieldTable {
+    quorum(UNLIMITED)
+}
+
+fn quorum(delivery_limit: u32) -> FieldTable {
+    let mut table = FieldTable::default();
+    table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    table.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(delivery_limit.into()));
+    table
+}
+
+fn found<T>(asked: Result<T>) -> Result<bool> {
+    match asked {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        // It belongs to another connection, and so it is there.
+        Err(e) if e.kind() == ErrorKind::Conflict => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+pub(crate) fn missing(what: &str, name: &str) -> anybroker_contract::Error {
+    error(ErrorKind::NotFound, format!("there is no {what} `{name}`"))
+        .with_help("let it be declared (`declare = \"if-missing\"`), or correct the address")
+}
+
+fn refuse_foreign(place: &Place) -> Result<()> {
+    match place.foreign {
+        false => Ok(()),
+        true => Err(error(ErrorKind::Unsupported, "an address of several parts belongs to others")
+            .with_help("delete it with RabbitMQ's own tools")),
+    }
+}

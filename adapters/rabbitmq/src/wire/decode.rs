@@ -1,0 +1,174 @@
+use super::{ESCAPE, EXPIRY, FIELDS, KEY, KIND, ORDER, TIME, TOMBSTONE, is_the_brokers};
+use crate::error::error;
+use anybroker_contract::{
+    Bytes, Error, ErrorKind, Headers, Kind, Message, MessageKey, Received, Result, Text, Timestamp, Token,
+};
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use std::collections::HashMap;
+
+/// Headers that are no portable ones, among a delivery's [extensions](anybroker_contract::Received::extensions): what RabbitMQ itself wrote, such as
+/// `x-death` and `x-delivery-count`, and what holds tables.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct NativeHeaders(pub FieldTable);
+
+/// The delivery as the contract has it. With `keyed`, the routing key is the key of a message that says nothing else.
+pub(crate) fn decode(delivery: Delivery, token: Token, keyed: bool) -> Received {
+    let body = Bytes::from(delivery.data);
+    let none = FieldTable::default();
+    let table = delivery.properties.headers().as_ref().unwrap_or(&none);
+    let mut native = FieldTable::default();
+    let routing_key = keyed.then_some(delivery.routing_key);
+    let message =
+        fields(&delivery.properties, table, body.clone(), routing_key.as_ref()).and_then(|mut message| {
+            read_headers(table, &mut message, &mut native)?;
+            Ok(message)
+        });
+    let received = match message {
+        Ok(message) => Received::new(message, token),
+        Err(error) => Received::undecodable(body, error, token),
+    };
+    match native.inner().is_empty() {
+        true => received,
+        false => received.with_extension(NativeHeaders(native)),
+    }
+}
+
+fn fields(
+    properties: &lapin::BasicProperties,
+    table: &FieldTable,
+    body: Bytes,
+    routing_key: Option<&ShortString>,
+) -> Result<Message> {
+    let field = |name: &str| table.inner().get(name);
+    let mut message = Message::default();
+    if field(TOMBSTONE) != Some(&AMQPValue::Boolean(true)) {
+        message.set_payload(body);
+    }
+    message.set_id(properties.message_id().as_ref().map(|id| Text::from(id.as_str()).into()));
+    message.set_type_name(owned(properties.kind().as_ref()));
+    message.set_correlation_id(owned(properties.correlation_id().as_ref()));
+    message.set_reply_to(owned(properties.reply_to().as_ref()));
+    message.set_content_type(owned(properties.content_type().as_ref()));
+    message.set_kind(field(KIND).map(kind).transpose()?);
+    message.set_expires_at(field(EXPIRY).map(|value| time(EXPIRY, value)).transpose()?);
+    message.set_time(match (field(TIME), properties.timestamp()) {
+        (Some(value), _) => Some(time(TIME, value)?),
+        (None, Some(seconds)) => {
+            let millis = i64::try_from(*seconds).ok().and_then(|seconds| seconds.checked_mul(1000));
+            millis.map(Timestamp::from_millis)
+        }
+        (None, None) => None,
+    });
+    message.set_key(match (field(KEY), routing_key) {
+        (Some(AMQPValue::Void), _) => None,
+        (Some(value), _) => Some(MessageKey::from(plain(value).flatten().ok_or_else(|| wrong(KEY, "text"))?)),
+        (None, Some(key)) if !key.as_str().is_empty() => Some(MessageKey::from(key.as_str())),
+        (None, _) => None,
+    });
+    Ok(message)
+}
+
+fn read_headers(table: &FieldTable, message: &mut Message, native: &mut FieldTable) -> Result<()> {
+    let mut read: Vec<(&str, Vec<Option<Bytes>>)> = Vec::new();
+    for (name, value) in table.inner() {
+        let name = name.as_str();
+        match values(value) {
+            _ if FIELDS.contains(&name) => {}
+            Some(values) if !is_the_brokers(name) => read.push((name, values)),
+            _ => {
+                native.insert(name.into(), value.clone());
+            }
+        }
+    }
+    if read.is_empty() {
+        return Ok(());
+    }
+    let headers = message.headers_mut();
+    match table.inner().get(ORDER) {
+        None => read.into_iter().for_each(|(name, values)| append(headers, name, values)),
+        Some(order) => {
+            in_order(order, read, headers).ok_or_else(|| wrong(ORDER, "the list of the headers"))?
+        }
+    }
+    Ok(())
+}
+
+/// Each header at its place of the list; `None` when list and headers do not agree.
+fn in_order(order: &AMQPValue, read: Vec<(&str, Vec<Option<Bytes>>)>, headers: &mut Headers) -> Option<()> {
+    let AMQPValue::FieldArray(order) = order else { return None };
+    let mut left: HashMap<&str, _> =
+        read.into_iter().map(|(name, values)| (name, values.into_iter())).collect();
+    for name in order.as_slice() {
+        let AMQPValue::LongString(name) = name else { return None };
+        let name = std::str::from_utf8(name.as_bytes()).ok()?;
+        let value = left.get_mut(name)?.next()?;
+        append(headers, name, [value]);
+    }
+    // What a foreign hop has added comes behind.
+    let mut added: Vec<_> = left.into_iter().collect();
+    added.sort_by_key(|(name, _)| *name);
+    added.into_iter().for_each(|(name, values)| append(headers, name, values));
+    Some(())
+}
+
+fn append(headers: &mut Headers, name: &str, values: impl IntoIterator<Item = Option<Bytes>>) {
+    let name = Text::from(name.strip_prefix(ESCAPE).unwrap_or(name));
+    values.into_iter().for_each(|value| headers.append(name.clone(), value));
+}
+
+/// The values of one header: those of an array, or the only one. `None` for what is no portable header.
+fn values(value: &AMQPValue) -> Option<Vec<Option<Bytes>>> {
+    match value {
+        AMQPValue::FieldArray(array) if !array.as_slice().is_empty() => {
+            array.as_slice().iter().map(plain).collect()
+        }
+        value => Some(vec![plain(value)?]),
+    }
+}
+
+/// A value as bytes, numbers and the like as their text; void is no value. `None` for arrays and tables.
+fn plain(value: &AMQPValue) -> Option<Option<Bytes>> {
+    let shown = |value: &dyn std::fmt::Display| Some(Some(Bytes::from(value.to_string())));
+    match value {
+        AMQPValue::Void => Some(None),
+        AMQPValue::LongString(text) => Some(Some(Bytes::copy_from_slice(text.as_bytes()))),
+        AMQPValue::ByteArray(bytes) => Some(Some(Bytes::copy_from_slice(bytes.as_slice()))),
+        AMQPValue::ShortString(text) => shown(text),
+        AMQPValue::Boolean(value) => shown(value),
+        AMQPValue::ShortShortInt(value) => shown(value),
+        AMQPValue::ShortShortUInt(value) => shown(value),
+        AMQPValue::ShortInt(value) => shown(value),
+        AMQPValue::ShortUInt(value) => shown(value),
+        AMQPValue::LongInt(value) => shown(value),
+        AMQPValue::LongUInt(value) => shown(value),
+        AMQPValue::LongLongInt(value) => shown(value),
+        AMQPValue::Float(value) => shown(value),
+        AMQPValue::Double(value) => shown(value),
+        AMQPValue::Timestamp(seconds) => shown(seconds),
+        AMQPValue::DecimalValue(_) | AMQPValue::FieldArray(_) | AMQPValue::FieldTable(_) => None,
+    }
+}
+
+fn owned(text: Option<&ShortString>) -> Option<Text> {
+    text.map(|text| Text::from(text.as_str()))
+}
+
+fn kind(value: &AMQPValue) -> Result<Kind> {
+    let name = plain(value).flatten();
+    let kind = name.as_deref().and_then(|name| std::str::from_utf8(name).ok()).and_then(Kind::parse);
+    kind.ok_or_else(|| wrong(KIND, "`document`, `command` or `event`"))
+}
+
+fn time(field: &str, value: &AMQPValue) -> Result<Timestamp> {
+    let text = plain(value).flatten();
+    let time =
+        text.as_deref().and_then(|text| std::str::from_utf8(text).ok()).and_then(Timestamp::from_rfc3339);
+    time.ok_or_else(|| wrong(field, "a time of RFC 3339"))
+}
+
+fn wrong(field: &str, expected: &str) -> Error {
+    error(ErrorKind::InvalidMessage, format!("the header `{field}` is not {expected}"))
+        .with_help("correct the client that sends it, or bind the channel's `headers` to other names")
+}

@@ -1,0 +1,162 @@
+use super::{ESCAPE, EXPIRY, KEY, KIND, ORDER, TIME, TOMBSTONE, is_taken};
+use crate::error::error;
+use crate::names::too_long;
+use anybroker_contract::{Bytes, ErrorKind, Headers, Message, Result, Text, Timestamp};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
+use std::borrow::Cow;
+
+/// Survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+
+/// All fields but the payload. `keyless` says that a missing key has to be said, since the routing key is something else.
+pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties> {
+    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    if let Some(id) = message.id() {
+        properties = properties.with_message_id(short("id", &id.to_text())?);
+    }
+    if let Some(type_name) = message.type_name() {
+        properties = properties.with_type(short("type", type_name)?);
+    }
+    if let Some(id) = message.correlation_id() {
+        properties = properties.with_correlation_id(short("correlation id", id)?);
+    }
+    if let Some(address) = message.reply_to() {
+        properties = properties.with_reply_to(short("return address", address)?);
+    }
+    if let Some(content_type) = message.content_type() {
+        properties = properties.with_content_type(short("content type", content_type)?);
+    }
+    let mut table = FieldTable::default();
+    let mut put = |name: &'static str, value| {
+        table.insert(name.into(), value);
+    };
+    if let Some(time) = message.time() {
+        if let Ok(seconds) = u64::try_from(time.as_millis().div_euclid(1000)) {
+            properties = properties.with_timestamp(seconds);
+        }
+        put(TIME, text(rfc3339("time", time)?));
+    }
+    if let Some(kind) = message.kind() {
+        put(KIND, text(kind.as_str()));
+    }
+    match message.key() {
+        Some(key) => put(KEY, text(key.as_bytes())),
+        None if keyless => put(KEY, AMQPValue::Void),
+        None => {}
+    }
+    if let Some(at) = message.expires_at() {
+        put(EXPIRY, text(rfc3339("expiry", at)?));
+    }
+    if message.payload().is_none() {
+        put(TOMBSTONE, AMQPValue::Boolean(true));
+    }
+    write_headers(message.headers(), &mut table)?;
+    if !table.inner().is_empty() {
+        properties = properties.with_headers(table);
+    }
+    Ok(properties)
+}
+
+/// Bytes on the wire: the payload and the frame of the properties, which has to be one.
+pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
+    let properties = encode(message, true)?;
+    let texts = [
+        properties.message_id(),
+        properties.kind(),
+        properties.correlation_id(),
+        properties.reply_to(),
+        properties.content_type(),
+    ];
+    let texts: usize =
+        texts.iter().filter_map(|text| text.as_ref()).map(|text| 1 + text.as_str().len()).sum();
+    let frame = FIXED + texts + properties.headers().as_ref().map_or(0, table_size);
+    if frame > frame_max {
+        let what = format!(
+            "the fields beside the payload have {frame} bytes, and one frame takes {frame_max} bytes"
+        );
+        return Err(error(ErrorKind::PayloadTooLarge, what)
+            .with_help("put what is large into the payload, or raise RabbitMQ's `frame_max`"));
+    }
+    Ok(frame + message.body().len())
+}
+
+/// Frame, class, body size, flags, delivery mode and timestamp.
+const FIXED: usize = 8 + 2 + 2 + 8 + 2 + 1 + 8;
+
+fn write_headers(headers: &Headers, table: &mut FieldTable) -> Result<()> {
+    // In order and without repetition, the table alone says it all.
+    let mut sorted = true;
+    let mut last: Option<&str> = None;
+    for (name, value) in headers.iter() {
+        sorted &= last.is_none_or(|last| last < name.as_str()) && !is_taken(name);
+        last = Some(name.as_str());
+        let value = value.map_or(AMQPValue::Void, |value: &Bytes| text(&value[..]));
+        let name = short_header(name)?;
+        match table.inner().get(name.as_str()) {
+            None => table.insert(name, value),
+            Some(AMQPValue::FieldArray(there)) => {
+                let mut all = there.clone();
+                all.push(value);
+                table.insert(name, AMQPValue::FieldArray(all))
+            }
+            Some(there) => {
+                let all = FieldArray::from(vec![there.clone(), value]);
+                table.insert(name, AMQPValue::FieldArray(all))
+            }
+        };
+    }
+    if !sorted {
+        let names: Vec<AMQPValue> = headers.iter().map(|(name, _)| text(written(name).as_bytes())).collect();
+        table.insert(ORDER.into(), AMQPValue::FieldArray(names.into()));
+    }
+    Ok(())
+}
+
+/// The name under which a caller's header travels.
+fn written(name: &Text) -> Cow<'_, str> {
+    match is_taken(name) {
+        true => format!("{ESCAPE}{name}").into(),
+        false => name.as_str().into(),
+    }
+}
+
+fn short_header(name: &Text) -> Result<ShortString> {
+    let written = written(name);
+    let length = written.len();
+    ShortString::try_new(written.into_owned())
+        .map_err(|_| too_long(ErrorKind::InvalidMessage, &format!("the name of the header `{name}`"), length))
+}
+
+fn short(field: &str, value: &Text) -> Result<ShortString> {
+    ShortString::try_new(value.as_str())
+        .map_err(|_| too_long(ErrorKind::InvalidMessage, &format!("the message's {field}"), value.len()))
+}
+
+fn text(bytes: impl AsRef<[u8]>) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(bytes.as_ref()))
+}
+
+fn rfc3339(field: &str, time: Timestamp) -> Result<String> {
+    time.to_rfc3339().ok_or_else(|| {
+        error(
+            ErrorKind::InvalidMessage,
+            format!("the message's {field} is {time:?}, outside of the years 0 to 9999"),
+        )
+        .with_help("set a time that has a date")
+    })
+}
+
+fn table_size(table: &FieldTable) -> usize {
+    4 + table.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_size(value)).sum::<usize>()
+}
+
+/// Of the values that are written here.
+fn value_size(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => 5 + text.as_bytes().len(),
+        AMQPValue::FieldArray(array) => 5 + array.as_slice().iter().map(value_size).sum::<usize>(),
+        AMQPValue::Boolean(_) => 2,
+        _ => 1,
+    }
+}
