@@ -315,6 +315,12 @@ impl BareReceiver {
         Ok(result)
     }
 
+    /// The broker has what was settled before.
+    pub(super) async fn flush(&self) -> Checked {
+        self.lab.within("flush", self.receiver.flush()).await??;
+        Ok(())
+    }
+
     /// Takes no more; what was taken stays with this receiver.
     pub(super) async fn stop(&self) -> Checked {
         self.room.close();

@@ -92,6 +92,7 @@ async fn cut_returns_the_unsettled(lab: Lab) -> Checked {
     for delivery in &held[..3] {
         inlet.ack(delivery).await?;
     }
+    inlet.flush().await?;
     lab.fixture().cut().await?;
     left_is(&lab, &route, &held[3..].iter().map(id).collect::<Vec<_>>()).await?;
     link.close().await
@@ -108,6 +109,7 @@ async fn killed_client(lab: Lab) -> Checked {
     let mut inlet = doomed.receiver(route.source()).await?;
     let held = inlet.take(8).await?;
     inlet.ack(&held[0]).await?;
+    inlet.flush().await?;
     kill.await;
     left_is(&lab, &route, &held[1..].iter().map(id).collect::<Vec<_>>()).await?;
     link.close().await

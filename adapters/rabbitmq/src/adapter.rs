@@ -1,5 +1,5 @@
 use crate::config::Config;
-use crate::declare::{Queues, Registrar, dead_letters_of, missing};
+use crate::declare::{Queues, Registrar, dead_letters_of};
 use crate::error::{error, operation, within};
 use crate::link::{Link, Links, Purpose};
 use crate::names::{DIRECT_REPLIES, Place, REPLIES, shard, short, unique};
@@ -116,9 +116,7 @@ impl RabbitAdapter {
             }
             Target::DeadLetter(binding, of) => {
                 let name = dead_letters_of(binding, of.as_ref())?;
-                if !registrar.has_queue(&name).await? {
-                    return Err(missing("queue", &name));
-                }
+                registrar.require_queue(&name).await?;
                 let name = short("the queue's name", &name)?;
                 Ok((route("".into(), Some(name), To::Queue, Level::Durable), self.effective(None, false)))
             }
@@ -167,10 +165,8 @@ impl RabbitAdapter {
             }
             Source::DeadLetter(binding, of) => {
                 let name = dead_letters_of(binding, of.as_ref())?;
-                return match registrar.has_queue(&name).await? {
-                    true => Ok((Queues::One(name), self.effective(None, false))),
-                    false => Err(missing("queue", &name)),
-                };
+                registrar.require_queue(&name).await?;
+                return Ok((Queues::One(name), self.effective(None, false)));
             }
             other => return Err(unsupported(other)),
         };

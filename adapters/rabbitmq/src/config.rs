@@ -1,7 +1,6 @@
 use crate::error::error;
 use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings};
 use serde::Deserialize;
-use std::time::Duration;
 
 /// The broker's own table, and what the URL's query says.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -44,10 +43,6 @@ impl Config {
             (_, 0) => Err(wrong("`max-message` is 0").with_help("choose at least 1 byte")),
             _ => Ok(config),
         }
-    }
-
-    pub(crate) const fn heartbeat(&self) -> Duration {
-        Duration::from_secs(self.heartbeat as u64)
     }
 }
 

@@ -40,8 +40,12 @@ impl Registrar {
 
     pub(crate) async fn declare_channel(&mut self, binding: &Binding, mode: Declare) -> Result<()> {
         let place = Place::of(binding)?;
-        if place.foreign || mode != Declare::IfMissing {
+        if place.foreign {
             return self.verify(&place, binding).await;
+        }
+        if mode != Declare::IfMissing {
+            // What is there is compared below, by declaring it again.
+            self.verify(&place, binding).await?;
         }
         if binding.channel.kind() == ChannelKind::PublishSubscribe {
             return self.exchange(&place.exchange, ExchangeKind::Fanout).await;
@@ -63,7 +67,8 @@ impl Registrar {
         }
         let base = place.subscription(subscription);
         if mode != Declare::IfMissing {
-            return self.find(&base, binding).await.map(drop);
+            self.find(&base, binding).await?;
+            self.require_queue(&dead_letters(&base)).await?;
         }
         let ordered = binding.channel.requirements().order_per_key;
         let own = short("the subscription's name", &base)?;
@@ -77,11 +82,10 @@ impl Registrar {
         mode: Declare,
     ) -> Result<()> {
         let name = dead_letters_of(binding, of)?;
-        match mode {
-            Declare::IfMissing => self.queue(&name, dead_letter_arguments()).await,
-            _ if self.has_queue(&name).await? => Ok(()),
-            _ => Err(missing("queue", &name)),
+        if mode != Declare::IfMissing {
+            self.require_queue(&name).await?;
         }
+        self.queue(&name, dead_letter_arguments()).await
     }
 
     /// The queues that hold the messages of that base.
@@ -98,7 +102,7 @@ impl Registrar {
         }
     }
 
-    pub(crate) async fn has_queue(&mut self, name: &str) -> Result<bool> {
+    async fn has_queue(&mut self, name: &str) -> Result<bool> {
         let name = short("the queue's name", name)?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
@@ -215,13 +219,26 @@ impl Registrar {
         Ok(None)
     }
 
+    /// All of it is there.
     async fn verify(&mut self, place: &Place, binding: &Binding) -> Result<()> {
         self.require_exchange(&place.exchange).await?;
-        match binding.channel.kind() {
-            ChannelKind::PointToPoint if place.exchange.as_str().is_empty() || !place.foreign => {
-                self.find(&place.base, binding).await.map(drop)
-            }
-            _ => Ok(()),
+        if binding.channel.kind() == ChannelKind::PublishSubscribe {
+            return Ok(());
+        }
+        if !place.foreign {
+            self.require_queue(&dead_letters(&place.base)).await?;
+        }
+        // An exchange that was named may lead to any queues.
+        match place.foreign && !place.exchange.as_str().is_empty() {
+            true => Ok(()),
+            false => self.find(&place.base, binding).await.map(drop),
+        }
+    }
+
+    pub(crate) async fn require_queue(&mut self, name: &str) -> Result<()> {
+        match self.has_queue(name).await? {
+            true => Ok(()),
+            false => Err(missing("queue", name)),
         }
     }
 
@@ -311,7 +328,9 @@ fn arguments(base: &str, config: &ChannelConfig, bound: Option<usize>, ordered: 
         table.insert(name.into(), AMQPValue::LongString(value.into()));
     }
     if let Some(bound) = bound {
-        table.insert("x-max-length".into(), AMQPValue::LongLongInt(i64::try_from(bound).unwrap_or(i64::MAX)));
+        // A quorum queue begins to refuse once it holds more than that.
+        let length = i64::try_from(bound.saturating_sub(1)).unwrap_or(i64::MAX);
+        table.insert("x-max-length".into(), AMQPValue::LongLongInt(length));
     }
     if ordered {
         table.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
@@ -340,7 +359,7 @@ fn found<T>(asked: Result<T>) -> Result<bool> {
     }
 }
 
-pub(crate) fn missing(what: &str, name: &str) -> anybroker_contract::Error {
+fn missing(what: &str, name: &str) -> anybroker_contract::Error {
     error(ErrorKind::NotFound, format!("there is no {what} `{name}`"))
         .with_help("let it be declared (`declare = \"if-missing\"`), or correct the address")
 }

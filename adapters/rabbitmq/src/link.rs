@@ -75,6 +75,8 @@ pub(crate) struct Link {
     socket: TcpStream,
     clock: Arc<dyn Clock>,
     blocked: Mutex<Blocked>,
+    /// Some channel numbers cannot be used any more.
+    numbers_lost: AtomicBool,
 }
 
 /// Whether the broker takes messages, and who wants to know.
@@ -89,7 +91,13 @@ impl Link {
     fn new(connected: Connected, clock: Arc<dyn Clock>) -> Arc<Self> {
         let Connected { connection, socket } = connected;
         let listener = connection.events_listener();
-        let link = Arc::new(Self { connection, socket, clock, blocked: Mutex::default() });
+        let link = Arc::new(Self {
+            connection,
+            socket,
+            clock,
+            blocked: Mutex::default(),
+            numbers_lost: AtomicBool::new(false),
+        });
         tokio::spawn(listen(listener, Arc::downgrade(&link)));
         link
     }
@@ -101,9 +109,20 @@ impl Link {
     /// A new channel on it.
     pub(crate) async fn channel(&self, deadline: Instant) -> Result<Channel> {
         let what = "opening a channel";
-        within(&*self.clock, deadline, what, self.connection.create_channel())
-            .await?
-            .map_err(|e| operation(what, &e))
+        loop {
+            match within(&*self.clock, deadline, what, self.connection.create_channel()).await? {
+                // Lapin keeps the error that ended a channel with its number, and hands it to the next that gets that number: another will do.
+                Err(error) if error.is_amqp_soft_error() => self.numbers_lost.store(true, Ordering::Relaxed),
+                Err(error) if matches!(error.kind(), lapin::ErrorKind::ChannelsLimitReached) => {
+                    if self.numbers_lost.load(Ordering::Relaxed) {
+                        // Only a new connection gives them back.
+                        self.kill();
+                    }
+                    return Err(exhausted());
+                }
+                opened => return opened.map_err(|e| operation(what, &e)),
+            }
+        }
     }
 
     /// Reports to those events when the broker takes no more and when it does again, until the guard is dropped.
@@ -167,6 +186,11 @@ impl Drop for Told {
     fn drop(&mut self) {
         self.link.blocked().told.retain(|(id, _)| *id != self.id);
     }
+}
+
+fn exhausted() -> anybroker_contract::Error {
+    error(ErrorKind::Unavailable, "the connection has as many channels as RabbitMQ allows")
+        .with_help("open fewer consumers and producers at once, or raise RabbitMQ's `channel_max`")
 }
 
 async fn listen(listener: impl futures_util::Stream<Item = lapin::Event>, link: Weak<Link>) {

@@ -125,6 +125,13 @@ impl Receiver for RabbitReceiver {
         }
     }
 
+    async fn flush(&self) -> Result<()> {
+        let shards = self.shards().clone();
+        // The broker works through a channel in order: when it answers this, it has what was settled before.
+        let asking = join_all(shards.iter().map(|shard| shard.round_trip())).await;
+        asking.into_iter().collect::<lapin::Result<()>>().map_err(|e| lost("flushing", &e))
+    }
+
     async fn stop(&self) -> Result<()> {
         self.stopped.store(true, Ordering::Release);
         self.waker.wake();

@@ -22,6 +22,7 @@ pub(crate) struct Shard {
     pub(crate) scope: Scope,
     /// The routing key is the key of messages that say nothing else.
     keyed: bool,
+    prefetch: u16,
     channel: Channel,
     state: Mutex<State>,
 }
@@ -58,7 +59,7 @@ impl Shard {
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
         let state = State { consumer: Some(consumer), waiting: None, out: BTreeMap::new(), gone: None };
-        Ok(Self { scope, keyed, channel, state: Mutex::new(state) })
+        Ok(Self { scope, keyed, prefetch, channel, state: Mutex::new(state) })
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -161,6 +162,11 @@ impl Shard {
         let requeue = BasicNackOptions { requeue: true, multiple: false };
         let giving_back = unseen.iter().map(|tag| self.channel.basic_nack(*tag, requeue));
         join_all(giving_back).await.into_iter().collect()
+    }
+
+    /// Asks what is answered, and changes nothing.
+    pub(crate) async fn round_trip(&self) -> lapin::Result<()> {
+        self.channel.basic_qos(self.prefetch, BasicQosOptions::default()).await
     }
 
     /// Leaves; the broker has all that was settled before.
