@@ -1,22 +1,23 @@
+use crate::balance::{Membership, Share, balance};
 use crate::config::Config;
 use crate::declare::{Queues, Registrar, dead_letters_of};
 use crate::error::{error, operation, within};
 use crate::link::{Link, Links, Purpose};
-use crate::names::{DIRECT_REPLIES, Place, REPLIES, shard, short, unique};
+use crate::names::{DIRECT_REPLIES, Place, REPLIES, members, shard, short, unique};
 use crate::receiver::RabbitReceiver;
 use crate::sender::{RabbitSender, Route, To};
 use crate::server::Server;
-use crate::shard::Shard;
+use crate::shard::{Shard, Terms};
 use anybroker_contract::{
     Adapter, Binding, Capabilities, Capability, ChannelKind, Clock, Connection, Declare, ErrorKind,
-    InFlightPerKey, Level, Opened, Receiver, ReceiverOptions, Replies, Result, Scope, Sender, SenderOptions,
-    Source, Target, Text, Topology, async_trait,
+    InFlightPerKey, Level, Opened, Receiver, ReceiverOptions, Replies, Result, Sender, SenderOptions, Source,
+    Target, Text, Topology, async_trait,
 };
 use lapin::options::ConfirmSelectOptions;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// One user of one broker or cluster: a connection to send on and one for all else, made when they are needed.
@@ -26,7 +27,7 @@ pub(crate) struct RabbitAdapter {
     config: Config,
     clock: Arc<dyn Clock>,
     /// Numbers the scopes: one that comes back is another.
-    scopes: AtomicU64,
+    scopes: Arc<AtomicU64>,
 }
 
 /// How long what has no deadline of its own may take.
@@ -43,7 +44,7 @@ impl RabbitAdapter {
             links,
             config,
             clock,
-            scopes: AtomicU64::new(1),
+            scopes: Arc::new(AtomicU64::new(1)),
         })
     }
 
@@ -182,30 +183,44 @@ impl RabbitAdapter {
         link: Arc<Link>,
         queues: Queues,
         options: &ReceiverOptions,
-    ) -> Result<RabbitReceiver> {
+    ) -> Result<Arc<RabbitReceiver>> {
         let messages = options.prefetch.messages;
-        let (names, prefetch, ordered) = match queues {
-            Queues::One(name) => (vec![name], messages, false),
+        let (names, prefetch, members) = match queues {
+            Queues::One(name) => (vec![name], messages, None),
             // Each gets its share, though enough to work with when its turn comes alone: nobody else can have what waits there.
             Queues::Shards(base, count) => {
                 let names = (0..count).map(|number| shard(&base, number)).collect();
-                (names, (messages / count).max(messages.min(16)), true)
+                (names, (messages / count).max(messages.min(16)), Some(members(&base)))
             }
         };
         let prefetch = u16::try_from(prefetch.max(1)).unwrap_or(u16::MAX);
+        let ordered = members.is_some();
+        let mut terms = Vec::with_capacity(names.len());
+        for name in &names {
+            let (queue, scopes) = (short("the queue's name", name)?, Arc::clone(&self.scopes));
+            terms.push(Terms { queue, prefetch, ordered, scopes });
+        }
         let mut shards = Vec::with_capacity(names.len());
-        for name in names {
-            let scope = match ordered {
-                true => Scope::new(self.scopes.fetch_add(1, Ordering::Relaxed)),
-                false => Scope::WHOLE,
-            };
+        for terms in &terms {
             let channel = link.channel(options.deadline).await?;
-            let opening = Shard::open(channel, short("the queue's name", &name)?, scope, prefetch, ordered);
-            let what = format!("consuming from `{name}`");
+            let what = format!("consuming from `{}`", terms.queue);
+            let opening = Shard::open(channel, terms.clone());
             let opened = within(&*self.clock, options.deadline, &what, opening).await?;
             shards.push(opened.map_err(|e| operation(&what, &e))?);
         }
-        Ok(RabbitReceiver::new(link, Arc::clone(&self.clock), shards, ordered))
+        let receiver = RabbitReceiver::new(Arc::clone(&link), Arc::clone(&self.clock), shards, ordered);
+        let receiver = Arc::new(receiver);
+        if let Some(members) = members {
+            let what = "joining the consumers";
+            let channel = link.channel(options.deadline).await?;
+            let joining = Membership::begin(channel, short("the queue's name", &members)?);
+            let joined = within(&*self.clock, options.deadline, what, joining).await?;
+            let membership = joined.map_err(|e| operation(what, &e))?;
+            let (clock, events) = (Arc::clone(&self.clock), options.events.clone());
+            let share = Share { membership, link, clock, events, terms };
+            tokio::spawn(balance(Arc::downgrade(&receiver), share));
+        }
+        Ok(receiver)
     }
 }
 
@@ -296,7 +311,7 @@ impl Adapter for RabbitAdapter {
         let (link, mut registrar) = self.registrar(options.deadline).await?;
         let (queues, capabilities) = self.source(from, &mut registrar).await?;
         let receiver = self.consume(link, queues, options).await?;
-        Ok(Opened::new(Arc::new(receiver), capabilities))
+        Ok(Opened::new(receiver, capabilities))
     }
 
     async fn open_replies(&self, options: &ReceiverOptions) -> Result<Replies> {
@@ -305,7 +320,7 @@ impl Adapter for RabbitAdapter {
         // A queue of our own, not RabbitMQ's direct replies: those are tied to the channel that sends the request, and hold nothing back.
         registrar.exclusive_queue(&short("the return address", &address)?, None).await?;
         let receiver = self.consume(link, Queues::One(address.clone()), options).await?;
-        Ok(Replies::new(address.into(), Arc::new(receiver)))
+        Ok(Replies::new(address.into(), receiver))
     }
 
     async fn health(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::config::ChannelConfig;
 use crate::error::{error, operation, within};
 use crate::link::Link;
-use crate::names::{Place, dead_letters, shard, short};
+use crate::names::{Place, dead_letters, members, shard, short};
 use anybroker_contract::{Binding, ChannelKind, Clock, Declare, ErrorKind, Result, Subscription, Text};
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
@@ -189,6 +189,7 @@ impl Registrar {
             };
         };
         self.exchange(exchange, ExchangeKind::Custom("x-consistent-hash".into())).await?;
+        self.queue(&members(base), dead_letter_arguments()).await?;
         // The first is made last: where it is, all are.
         for number in (0..shards).rev() {
             let name = shard(base, number);
@@ -278,6 +279,7 @@ impl Registrar {
             for number in 0..count {
                 self.delete_queue(&shard(base, number)).await?;
             }
+            self.delete_queue(&members(base)).await?;
         }
         self.delete_queue(base).await
     }

@@ -1,6 +1,7 @@
 //! The RabbitMQ adapter of Anybroker, over AMQP 0-9-1.
 
 mod adapter;
+mod balance;
 mod config;
 mod declare;
 mod error;

@@ -155,12 +155,12 @@ impl Link {
         self.blocked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_blocked(&self, reason: Option<String>) {
+    fn set_blocked(&self, reason: Option<&str>) {
         let mut blocked = self.blocked();
-        blocked.reason.clone_from(&reason);
+        blocked.reason = reason.map(String::from);
         for (_, events) in &blocked.told {
-            events.report(match &reason {
-                Some(reason) => Event::Blocked { reason: reason.clone() },
+            events.report(match reason {
+                Some(reason) => Event::Blocked { reason: reason.to_owned() },
                 None => Event::Unblocked,
             });
         }
@@ -198,7 +198,7 @@ async fn listen(listener: impl futures_util::Stream<Item = lapin::Event>, link: 
     while let Some(event) = listener.next().await {
         let Some(link) = link.upgrade() else { return };
         match event {
-            lapin::Event::ConnectionBlocked(reason) => link.set_blocked(Some(reason)),
+            lapin::Event::ConnectionBlocked(reason) => link.set_blocked(Some(&reason)),
             lapin::Event::ConnectionUnblocked => link.set_blocked(None),
             _ => {}
         }

@@ -32,7 +32,7 @@ impl Place {
         match &binding.address {
             Address::Table(settings) => {
                 let parts: Parts = settings.read().map_err(|e| e.at("address"))?;
-                Self::parts(binding, parts)
+                Self::parts(binding, &parts)
             }
             _ => {
                 let name = binding.native_name();
@@ -47,7 +47,7 @@ impl Place {
         }
     }
 
-    fn parts(binding: &Binding, parts: Parts) -> Result<Self> {
+    fn parts(binding: &Binding, parts: &Parts) -> Result<Self> {
         if parts.exchange.is_none() && parts.queue.is_none() {
             return Err(error(ErrorKind::Config, "the address names neither an exchange nor a queue")
                 .with_help("write `address = { exchange = \"…\", routing-key = \"…\", queue = \"…\" }`, or a name alone"));
@@ -86,6 +86,11 @@ pub(crate) fn shard(base: &str, number: usize) -> String {
 
 pub(crate) fn dead_letters(base: &str) -> String {
     format!("{base}#dead-letters")
+}
+
+/// A queue without messages: whoever consumes from a channel in order consumes from it too, to be counted.
+pub(crate) fn members(base: &str) -> String {
+    format!("{base}#members")
 }
 
 /// The beginning of every return address.

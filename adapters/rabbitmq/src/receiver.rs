@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// The receiving end: one queue, or the queues of a channel in order.
 pub(crate) struct RabbitReceiver {
@@ -22,6 +23,8 @@ pub(crate) struct RabbitReceiver {
     turn: AtomicUsize,
     stopped: AtomicBool,
     closed: AtomicBool,
+    /// Why it cannot go on.
+    failed: Mutex<Option<Error>>,
     waker: AtomicWaker,
 }
 
@@ -35,8 +38,48 @@ impl RabbitReceiver {
             turn: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            failed: Mutex::default(),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// Whether it takes no more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.stopped.load(Ordering::Acquire) || self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Shard>> {
+        self.shards().clone()
+    }
+
+    /// Takes out what should have been given away by now.
+    pub(crate) fn take_overdue(&self, now: Instant) -> Vec<Arc<Shard>> {
+        self.shards().extract_if(.., |shard| shard.is_overdue(now)).collect()
+    }
+
+    /// Receives from that one too.
+    pub(crate) async fn add(&self, shard: Shard) {
+        let late = {
+            let mut shards = self.shards();
+            match self.is_leaving() {
+                true => Some(shard),
+                false => {
+                    shards.push(Arc::new(shard));
+                    None
+                }
+            }
+        };
+        match late {
+            // It has nothing, and nobody is left to be told.
+            Some(shard) => drop(shard.close().await),
+            None => self.waker.wake(),
+        }
+    }
+
+    /// The receiver is dead.
+    pub(crate) fn fail(&self, error: Error) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.waker.wake();
     }
 
     fn shards(&self) -> MutexGuard<'_, Vec<Arc<Shard>>> {
@@ -59,6 +102,10 @@ impl RabbitReceiver {
         }
         if self.stopped.load(Ordering::Acquire) {
             return Poll::Ready(Ok(Receive::Ended));
+        }
+        if let Some(failed) = &*self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            let what = format!("the consumer cannot go on: {failed}");
+            return Poll::Ready(Err(error(ErrorKind::Disconnected, what)));
         }
         let shards = self.shards();
         let (mut messages, mut bytes) = (0, 0);
@@ -121,7 +168,7 @@ impl Receiver for RabbitReceiver {
                     open.push(settle);
                 }
             }
-            shard.settle(open, self.ordered).await;
+            shard.settle(open).await;
         }
     }
 

@@ -9,22 +9,43 @@ use futures_util::future::join_all;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 /// A consumer of one queue, on a channel of its own: when that closes, the broker takes back all that is unsettled at once, in its old place, and only
 /// then turns to the next consumer.
 pub(crate) struct Shard {
     pub(crate) scope: Scope,
-    /// The routing key is the key of messages that say nothing else.
-    keyed: bool,
-    prefetch: u16,
+    pub(crate) terms: Terms,
     channel: Channel,
     state: Mutex<State>,
+}
+
+/// On what terms a queue is consumed from.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) queue: ShortString,
+    pub(crate) prefetch: u16,
+    /// It is one of the queues of a channel in order: it has one active consumer, and its routing keys are the keys of messages that say nothing else.
+    pub(crate) ordered: bool,
+    /// Numbers the scopes: one that comes back is another.
+    pub(crate) scopes: Arc<AtomicU64>,
+}
+
+impl Terms {
+    fn scope(&self) -> Scope {
+        match self.ordered {
+            true => Scope::new(self.scopes.fetch_add(1, Ordering::Relaxed)),
+            false => Scope::WHOLE,
+        }
+    }
 }
 
 struct State {
@@ -36,6 +57,10 @@ struct State {
     out: BTreeMap<u64, bool>,
     /// Why there is nothing more.
     gone: Option<Error>,
+    /// The broker's active consumer, as far as is known.
+    active: bool,
+    /// Until when it has to be given away.
+    revoked: Option<Instant>,
 }
 
 /// What there is next.
@@ -48,18 +73,36 @@ pub(crate) enum Next {
 
 impl Shard {
     /// Begins to consume.
-    pub(crate) async fn open(
-        channel: Channel,
-        queue: ShortString,
-        scope: Scope,
-        prefetch: u16,
-        keyed: bool,
-    ) -> lapin::Result<Self> {
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-        let options = BasicConsumeOptions::default();
-        let consumer = channel.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
-        let state = State { consumer: Some(consumer), waiting: None, out: BTreeMap::new(), gone: None };
-        Ok(Self { scope, keyed, prefetch, channel, state: Mutex::new(state) })
+    pub(crate) async fn open(channel: Channel, terms: Terms) -> lapin::Result<Self> {
+        channel.basic_qos(terms.prefetch, BasicQosOptions::default()).await?;
+        // Where nobody is, this is the active one; elsewhere the first delivery says so.
+        let active = terms.ordered && consumers(&channel, &terms.queue).await? == 0;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = channel.basic_consume(terms.queue.clone(), "".into(), options, arguments).await?;
+        let consumer = Some(consumer);
+        let state =
+            State { consumer, waiting: None, out: BTreeMap::new(), gone: None, active, revoked: None };
+        Ok(Self { scope: terms.scope(), terms, channel, state: Mutex::new(state) })
+    }
+
+    /// Whether this is the broker's active consumer and may stay so.
+    pub(crate) fn is_active(&self) -> bool {
+        let state = self.state();
+        state.active && state.revoked.is_none()
+    }
+
+    pub(crate) fn unsettled(&self) -> usize {
+        self.state().out.len()
+    }
+
+    /// It has to be given away until then, and hands out nothing more.
+    pub(crate) fn revoke(&self, deadline: Instant) {
+        self.state().revoked = Some(deadline);
+    }
+
+    /// Whether the time to give it away is over.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.state().revoked.is_some_and(|deadline| deadline <= now)
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -68,6 +111,9 @@ impl Shard {
 
     pub(crate) fn poll_next(&self, room: usize, cx: &mut Context<'_>) -> Next {
         let mut state = self.state();
+        if state.revoked.is_some() {
+            return Next::Nothing;
+        }
         let delivery = match state.next(cx) {
             Ok(Some(delivery)) => delivery,
             Ok(None) => return Next::Nothing,
@@ -81,14 +127,15 @@ impl Shard {
         }
         let tag = delivery.delivery_tag;
         state.out.insert(tag, false);
+        state.active = true;
         let token = Token::pair(self.scope.number(), tag);
-        let received = wire::decode(delivery, token, self.keyed).with_scope(self.scope);
+        let received = wire::decode(delivery, token, self.terms.ordered).with_scope(self.scope);
         let size = received.content.as_ref().map_or(size, anybroker_contract::Message::size);
         Next::Delivery(received, size)
     }
 
     /// Settles each and answers each: acknowledges, or gives back.
-    pub(crate) async fn settle(&self, batch: Vec<&mut Settle>, ordered: bool) {
+    pub(crate) async fn settle(&self, batch: Vec<&mut Settle>) {
         let mut acks = Vec::new();
         let mut releases = Vec::new();
         let mut settled = Vec::new();
@@ -106,7 +153,7 @@ impl Shard {
                         acks.push(tag);
                     }
                     // The broker would hand it to its active consumer again, which is this one: it goes back when the channel closes.
-                    _ if ordered => {
+                    _ if self.terms.ordered => {
                         state.out.insert(tag, true);
                     }
                     _ => {
@@ -166,7 +213,7 @@ impl Shard {
 
     /// Asks what is answered, and changes nothing.
     pub(crate) async fn round_trip(&self) -> lapin::Result<()> {
-        self.channel.basic_qos(self.prefetch, BasicQosOptions::default()).await
+        self.channel.basic_qos(self.terms.prefetch, BasicQosOptions::default()).await
     }
 
     /// Leaves; the broker has all that was settled before.
@@ -182,6 +229,13 @@ impl Shard {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many consume from the queue; of a queue with one active consumer, whether there is that one.
+pub(crate) async fn consumers(channel: &Channel, queue: &ShortString) -> lapin::Result<usize> {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
+    Ok(usize::try_from(queue.consumer_count()).unwrap_or(usize::MAX))
 }
 
 impl State {

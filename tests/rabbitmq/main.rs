@@ -1,0 +1,11 @@
+//! What RabbitMQ alone has to show, on real servers: `cargo test --features conformance,rabbitmq --test rabbitmq`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests of real servers, in real time"
+)]
+
+mod servers;
+mod sharing;
