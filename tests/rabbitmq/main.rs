@@ -7,5 +7,6 @@
     reason = "tests of real servers, in real time"
 )]
 
+mod limits;
 mod servers;
 mod sharing;

@@ -37,6 +37,19 @@ pub(crate) fn operation(what: &str, failed: &lapin::Error) -> Error {
     }
 }
 
+/// Whether the broker has ended the channel because a message of that many bytes is too large. It says so of one message only; the others on the
+/// channel are lost with it, and would be again.
+pub(crate) fn too_large(failed: &lapin::Error, size: usize) -> Option<Error> {
+    let Lapin::ProtocolError(said) = failed.kind() else { return None };
+    let text = said.get_message().as_str();
+    let refused = text.split_once("message size ")?.1.split_whitespace().next()?;
+    (refused == size.to_string()).then(|| {
+        error(ErrorKind::PayloadTooLarge, format!("RabbitMQ says {text:?}")).with_help(
+            "set `max-message` to RabbitMQ's `max_message_size`, so that it is known before sending",
+        )
+    })
+}
+
 /// Why a connection could not be made.
 pub(crate) fn connecting(host: &str, failed: lapin::Error) -> Error {
     let (kind, what, help) = match failed.kind() {

@@ -24,7 +24,15 @@ pub(crate) struct Batch {
 }
 
 /// One message of it: on its way, or failed already.
-pub(crate) type Sent = Result<(Identity, PublisherConfirm)>;
+pub(crate) type Sent = Result<(Published, PublisherConfirm)>;
+
+/// What a message on its way is judged by.
+#[derive(Clone, Copy)]
+pub(crate) struct Published {
+    pub(crate) identity: Identity,
+    /// Bytes of its payload.
+    pub(crate) size: usize,
+}
 
 /// What a returned message is known by. Two that agree in it share their fate: whether one of them was returned depends on nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +79,7 @@ pub(crate) async fn keep(channel: Channel, route: Arc<Route>, mut batches: mpsc:
 
 /// The place of a message: batch and index.
 type Place = (u64, usize);
-type Ended = (Place, Identity, lapin::Result<Confirmation>);
+type Ended = (Place, Published, lapin::Result<Confirmation>);
 type Pending = futures_util::future::BoxFuture<'static, Ended>;
 
 struct Ledger {
@@ -100,9 +108,9 @@ impl Ledger {
         for (index, sent) in batch.sent.into_iter().enumerate() {
             results.push(match sent {
                 Err(error) => Some(Err(error)),
-                Ok((identity, confirm)) => {
+                Ok((published, confirm)) => {
                     missing += 1;
-                    self.pending.push(confirm.map(move |ended| ((number, index), identity, ended)).boxed());
+                    self.pending.push(confirm.map(move |ended| ((number, index), published, ended)).boxed());
                     None
                 }
             });
@@ -138,19 +146,19 @@ impl Ledger {
         all
     }
 
-    fn decide(&mut self, (place, identity, confirmation): Ended) {
-        let came_back = match self.returned.get_mut(&identity) {
+    fn decide(&mut self, (place, published, confirmation): Ended) {
+        let came_back = match self.returned.get_mut(&published.identity) {
             None => false,
             Some(count) => {
                 *count -= 1;
                 if *count == 0 {
-                    self.returned.remove(&identity);
+                    self.returned.remove(&published.identity);
                 }
                 true
             }
         };
         let result = match confirmation {
-            Err(error) => Err(self.route.unknown(&error)),
+            Err(error) => Err(self.route.failed(&error, published.size)),
             _ if came_back => Err(self.route.unroutable()),
             Ok(Confirmation::Ack(_)) => Ok(self.route.receipt()),
             Ok(Confirmation::Nack(_)) => Err(self.route.nacked()),

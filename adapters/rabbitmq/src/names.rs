@@ -52,6 +52,13 @@ impl Place {
             return Err(error(ErrorKind::Config, "the address names neither an exchange nor a queue")
                 .with_help("write `address = { exchange = \"…\", routing-key = \"…\", queue = \"…\" }`, or a name alone"));
         }
+        if binding.channel.kind() == ChannelKind::PublishSubscribe && parts.exchange.is_none() {
+            return Err(error(
+                ErrorKind::Config,
+                "the address of a publish-subscribe channel names no exchange",
+            )
+            .with_help("write `address = { exchange = \"…\" }`, with a `routing-key` where it needs one"));
+        }
         let name = parts.queue.clone().unwrap_or_else(|| binding.channel.name().to_owned());
         let key = match (&parts.routing_key, &parts.exchange) {
             (Some(key), _) => Some(short("the routing key", key)?),

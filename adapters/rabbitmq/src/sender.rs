@@ -1,5 +1,5 @@
-use crate::error::{error, lost, within};
-use crate::ledger::{self, Batch, Identity, Sent};
+use crate::error::{error, lost, too_large, within};
+use crate::ledger::{self, Batch, Identity, Published, Sent};
 use crate::link::{FAREWELL, Told};
 use crate::wire;
 use anybroker_contract::{
@@ -82,11 +82,12 @@ impl RabbitSender {
         ShortString::try_new(text).unwrap_or_default()
     }
 
-    fn prepare(&mut self, message: &Message) -> Result<(ShortString, Identity, BasicProperties)> {
+    fn prepare(&mut self, message: &Message) -> Result<(ShortString, Published, BasicProperties)> {
         let properties = wire::encode(message, self.route.routing_key.is_none())?;
         let key = self.routing_key(message);
         let id = properties.message_id().as_ref().map(ShortString::as_str);
-        Ok((key.clone(), Identity::new(key.as_str(), id, message.body()), properties))
+        let identity = Identity::new(key.as_str(), id, message.body());
+        Ok((key, Published { identity, size: message.body().len() }, properties))
     }
 
     fn alive(&self) -> Result<&mpsc::UnboundedSender<Batch>> {
@@ -103,7 +104,7 @@ impl RabbitSender {
 type Publishing<'a> = Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + Send + 'a>>;
 
 enum Step<'a> {
-    Waiting(Identity, Publishing<'a>),
+    Waiting(Published, Publishing<'a>),
     Done(Option<Sent>),
 }
 
@@ -155,7 +156,7 @@ impl RabbitSender {
             .zip(batch)
             .map(|(prepared, message)| match prepared {
                 Err(error) => Step::Done(Some(Err(error.with_outcome(SendOutcome::NotSent)))),
-                Ok((key, identity, properties)) => {
+                Ok((key, published, properties)) => {
                     let publishing = channel.basic_publish(
                         route.exchange.clone(),
                         key,
@@ -163,7 +164,7 @@ impl RabbitSender {
                         message.body(),
                         properties,
                     );
-                    Step::Waiting(identity, Box::pin(publishing))
+                    Step::Waiting(published, Box::pin(publishing))
                 }
             })
             .collect();
@@ -171,11 +172,13 @@ impl RabbitSender {
         poll_fn(|cx| {
             let mut waiting = false;
             for step in &mut steps {
-                if let Step::Waiting(identity, publishing) = step {
+                if let Step::Waiting(published, publishing) = step {
                     match publishing.as_mut().poll(cx) {
                         Poll::Pending => waiting = true,
-                        Poll::Ready(Ok(confirm)) => *step = Step::Done(Some(Ok((*identity, confirm)))),
-                        Poll::Ready(Err(error)) => *step = Step::Done(Some(Err(route.unknown(&error)))),
+                        Poll::Ready(Ok(confirm)) => *step = Step::Done(Some(Ok((*published, confirm)))),
+                        Poll::Ready(Err(error)) => {
+                            *step = Step::Done(Some(Err(route.failed(&error, published.size))))
+                        }
                     }
                 }
             }
@@ -222,9 +225,12 @@ impl Route {
         Receipt::new(self.level)
     }
 
-    /// The connection or channel went while the message was on its way.
-    pub(crate) fn unknown(&self, failed: &lapin::Error) -> Error {
-        lost("sending", failed).with_outcome(SendOutcome::Unknown)
+    /// The connection or channel went while a message of that size was on its way: perhaps for its sake.
+    pub(crate) fn failed(&self, failed: &lapin::Error, size: usize) -> Error {
+        match too_large(failed, size) {
+            Some(error) => error.with_outcome(SendOutcome::Refused),
+            None => lost("sending", failed).with_outcome(SendOutcome::Unknown),
+        }
     }
 
     /// The message came back.
