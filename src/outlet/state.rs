@@ -191,6 +191,7 @@ impl Queue {
         let mut entries = Vec::with_capacity(messages.len());
         for (message, ticket) in messages.iter().zip(tickets) {
             let mut entry = self.entry(Message::default(), deadline, ticket);
+            // Near enough for the window: at most one such batch is on its way.
             entry.size = message.size();
             self.depart(message, &entry, false);
             entries.push(entry);
@@ -296,6 +297,8 @@ impl Queue {
             entry.message = message;
             self.in_flight -= 1;
             self.in_flight_bytes -= entry.size;
+            // What goes again is measured again: by then the limits may be those of another sender.
+            entry.size = 0;
             self.answer(entry, result, now);
         }
     }
@@ -391,6 +394,9 @@ impl Queue {
                     match measure(sender, &entry.message, self.limits.message) {
                         Ok(size) => entry.size = size.max(1),
                         Err(error) => {
+                            if let Some(key) = key.filter(|_| again) {
+                                self.lanes.given_up(&key);
+                            }
                             self.give_up(entry, error);
                             continue;
                         }

@@ -20,6 +20,10 @@ struct Script {
     /// Batches whose answers the test gives later.
     held: VecDeque<oneshot::Sender<()>>,
     hold: bool,
+    /// Batches are taken without waiting.
+    at_once: bool,
+    /// What each message has on the wire beside its own bytes.
+    overhead: usize,
     opened: usize,
 }
 
@@ -43,10 +47,25 @@ struct ScriptedSender(Scripted);
 #[async_trait]
 impl Sender for ScriptedSender {
     fn measure(&self, message: &Message) -> Result<usize> {
-        Ok(message.size())
+        Ok(message.size() + self.0.script.lock().unwrap().overhead)
+    }
+
+    fn try_send(&mut self, batch: &[Message]) -> Option<Result<Confirm>> {
+        let at_once = self.0.script.lock().unwrap().at_once;
+        at_once.then(|| self.take(batch))
     }
 
     async fn send_batch(&mut self, batch: &[Message]) -> Result<Confirm> {
+        self.take(batch)
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl ScriptedSender {
+    fn take(&self, batch: &[Message]) -> Result<Confirm> {
         let mut script = self.0.script.lock().unwrap();
         script.batches.push(batch.len());
         let mut results = Vec::new();
@@ -78,10 +97,6 @@ impl Sender for ScriptedSender {
             results
         }))
     }
-
-    async fn close(&mut self) -> Result<()> {
-        Ok(())
-    }
 }
 
 #[async_trait]
@@ -94,6 +109,7 @@ impl Adapter for Scripted {
         let mut capabilities = Capabilities::none().native(&[PointToPoint, OrderPerKey]);
         capabilities.in_flight_per_key = self.in_flight;
         capabilities.max_message_bytes = Some(100);
+        capabilities.max_batch_bytes = Some(120);
         capabilities
     }
     async fn declare(&self, _: &Topology, _: Declare) -> Result<()> {
@@ -164,6 +180,13 @@ impl Bench {
 
     async fn until(&self, condition: impl Fn(&Script) -> bool) {
         while !condition(&self.script.lock().unwrap()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Gives everybody so many turns that what can happen has happened.
+    async fn turns(&self) {
+        for _ in 0..100 {
             tokio::task::yield_now().await;
         }
     }
@@ -342,4 +365,28 @@ async fn while_a_batch_is_on_its_way_messages_gather_in_the_next() {
     for answers in sends {
         bench.answers(answers).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_goes_again_counts_with_its_size_on_the_wire() {
+    let bench = bench(InFlightPerKey::Any, &[("a1", &[Answer::Throttle]), ("b1", &[Answer::Throttle])]).await;
+    {
+        let mut script = bench.script.lock().unwrap();
+        (script.at_once, script.overhead) = (true, 50);
+    }
+    let outlet = Arc::clone(&bench.outlet);
+    let messages = ["a1", "b1"].map(|body| Message::new(body).with_key(&body[..1])).into();
+    let both = tokio::spawn(async move { outlet.send_all(messages, Duration::from_secs(30)).await });
+    bench.turns().await;
+    assert_eq!(bench.script.lock().unwrap().batches, [2]);
+    bench.script.lock().unwrap().at_once = false;
+    // What goes again is due when the driver sees the message behind it.
+    let behind = bench.send("c", "c1");
+    bench.clock.advance(Duration::from_secs(1));
+    bench.turns().await;
+    assert!(both.is_finished(), "it has not ended");
+    bench.answers(behind).await.unwrap();
+    both.await.unwrap().into_iter().for_each(|result| drop(result.unwrap()));
+    let batches = bench.script.lock().unwrap().batches.clone();
+    assert!(batches.iter().all(|size| *size <= 2), "three are 159 bytes, and a batch has 120: {batches:?}");
 }
