@@ -16,8 +16,14 @@ impl Backoff {
 
     /// The wait before the next try.
     pub(crate) fn next_wait(&mut self) -> Duration {
-        let full = self.min.saturating_mul(1 << self.tries.min(20)).min(self.max);
+        let wait = self.wait_after(self.tries);
         self.tries += 1;
+        wait
+    }
+
+    /// The wait of what has been tried again so often before, whatever was waited for here.
+    pub(crate) fn wait_after(&self, tries: u32) -> Duration {
+        let full = self.min.saturating_mul(1 << tries.min(20)).min(self.max);
         let random = u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0);
         full - full / 2 * (random >> 16) / 0xffff
     }

@@ -34,6 +34,7 @@ pub(crate) struct Entry {
     deadline: Instant,
     /// Absent once the caller has its answer.
     ticket: Option<Ticket>,
+    /// How often it has waited to go again.
     tries: u32,
     not_before: Option<Instant>,
     /// An attempt has ended without the broker's word: whatever comes later, nobody can say that it was not sent.

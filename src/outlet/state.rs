@@ -4,7 +4,7 @@ use super::{Entry, Settings, Ticket, not_sent};
 use crate::adapter::{Capabilities, Confirm, Confirmed, Message, MessageKey, Receipt, SendOutcome, Sender};
 use crate::clock::later;
 use crate::{Error, ErrorKind, Result, backoff::Backoff};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,10 +29,14 @@ pub(super) struct Queue {
     alarm: Option<Instant>,
     in_flight: usize,
     in_flight_bytes: usize,
+    /// How long a failed message waits, by its own tries.
     backoff: Backoff,
     /// Who waits for every send before a seq to have its result.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
 }
+
+/// The waits after one batch, by tries: what has failed together goes again together.
+type Waits = HashMap<u32, Duration>;
 
 /// Whether the outlet takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +257,6 @@ impl Queue {
         self.worked = false;
         self.lanes.adopt(has.in_flight_per_key);
         self.limits = Limits::new(has, settings);
-        self.backoff.reset();
         for entry in &mut self.again {
             entry.not_before = None;
         }
@@ -292,6 +295,7 @@ impl Queue {
     ) {
         let results = confirmed.into_results(entries.len());
         let messages = Arc::try_unwrap(messages).unwrap_or_else(|shared| shared.to_vec());
+        let mut waits = HashMap::new();
         // In the order of the batch: a failure is judged before what follows it.
         for ((message, mut entry), result) in messages.into_iter().zip(entries).zip(results) {
             entry.message = message;
@@ -299,7 +303,7 @@ impl Queue {
             self.in_flight_bytes -= entry.size;
             // What goes again is measured again: by then the limits may be those of another sender.
             entry.size = 0;
-            self.answer(entry, result, now);
+            self.answer(entry, result, now, &mut waits);
         }
     }
 
@@ -432,7 +436,7 @@ impl Queue {
         }
     }
 
-    fn answer(&mut self, mut entry: Entry, result: Result<Receipt>, now: Instant) {
+    fn answer(&mut self, mut entry: Entry, result: Result<Receipt>, now: Instant, waits: &mut Waits) {
         let key = self.lanes.key(&entry.message).cloned();
         match (result, key) {
             (Ok(receipt), key) => {
@@ -443,7 +447,7 @@ impl Queue {
                 }
                 if let Some(key) = key {
                     let verdict = self.lanes.accepted(&key, seq);
-                    self.carry_out(verdict, now);
+                    self.carry_out(verdict, now, waits);
                 }
             }
             (Err(error), key) => {
@@ -458,18 +462,17 @@ impl Queue {
                     }
                     None => Verdict { again: vec![], failed: vec![(entry, error)] },
                 };
-                self.carry_out(verdict, now);
+                self.carry_out(verdict, now, waits);
             }
         }
     }
 
-    fn carry_out(&mut self, verdict: Verdict, now: Instant) {
-        let mut wait = None;
+    fn carry_out(&mut self, verdict: Verdict, now: Instant, waits: &mut Waits) {
         for (mut entry, error) in verdict.again {
-            entry.tries += 1;
             if error.kind() != ErrorKind::Disconnected {
-                let wait = *wait.get_or_insert_with(|| self.backoff.next_wait());
+                let wait = *waits.entry(entry.tries).or_insert_with(|| self.backoff.wait_after(entry.tries));
                 entry.not_before = Some(later(now, error.retry_after().unwrap_or(wait)));
+                entry.tries += 1;
             }
             let at = self.again.partition_point(|other| other.seq < entry.seq);
             self.again.insert(at, entry);

@@ -390,3 +390,13 @@ async fn what_goes_again_counts_with_its_size_on_the_wire() {
     let batches = bench.script.lock().unwrap().batches.clone();
     assert!(batches.iter().all(|size| *size <= 2), "three are 159 bytes, and a batch has 120: {batches:?}");
 }
+
+#[tokio::test]
+async fn how_long_a_message_waits_does_not_depend_on_what_others_met_before() {
+    let bench =
+        bench(InFlightPerKey::One, &[("a1", &[Answer::Throttle; 6]), ("b1", &[Answer::Throttle])]).await;
+    bench.answers(bench.send("a", "a1")).await.unwrap();
+    let before = bench.clock.now();
+    bench.answers(bench.send("b", "b1")).await.unwrap();
+    assert!(bench.clock.now() - before <= Duration::from_millis(200), "{:?}", bench.clock.now() - before);
+}
