@@ -302,13 +302,8 @@ impl Flights {
     fn forsake_all(&mut self) {
         for flight in self.0.drain(..) {
             for (message, mut entry) in flight.messages.iter().zip(flight.entries) {
-                if let Some(ticket) = entry.ticket.take() {
-                    let what = "the producer closed before the broker answered";
-                    let error = Error::new(ErrorKind::Closed, what)
-                        .with_operation("send")
-                        .with_outcome(SendOutcome::Unknown);
-                    ticket.answer(Err(error.with_message(message.clone())));
-                }
+                let what = "the producer closed before the broker answered";
+                entry.fail(Error::new(ErrorKind::Closed, what), message.clone());
             }
             drop(tokio::spawn(flight.confirm));
         }

@@ -55,13 +55,8 @@ impl Lanes {
     /// Tells the senders of such messages that they have failed. The messages stay where they are until their key is decided.
     pub(super) fn answer_where(&mut self, hit: impl Fn(&Entry) -> bool) {
         for (entry, error) in self.lanes.values_mut().flat_map(|lane| &mut lane.failed) {
-            if hit(entry)
-                && let Some(ticket) = entry.ticket.take()
-            {
-                ticket.answer(Err(error
-                    .duplicate()
-                    .with_operation("send")
-                    .with_message(entry.message.clone())));
+            if entry.ticket.is_some() && hit(entry) {
+                entry.fail(error.duplicate(), entry.message.clone());
             }
         }
     }

@@ -45,6 +45,13 @@ impl Entry {
     fn may_go_again(&self, error: &Error) -> bool {
         error.is_retryable() && self.ticket.is_some()
     }
+
+    /// Tells the caller, if it still waits, and gives it the message back. An error that does not say whether it was sent leaves that unknown.
+    fn fail(&mut self, error: Error, message: Message) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let outcome = error.outcome().filter(|_| !self.unknown).unwrap_or(SendOutcome::Unknown);
+        ticket.answer(Err(error.with_outcome(outcome).with_operation("send").with_message(message)));
+    }
 }
 
 /// How an outlet is opened.

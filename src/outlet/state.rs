@@ -311,13 +311,10 @@ impl Queue {
     pub(super) fn expire(&mut self, now: Instant, flying: &mut dyn Iterator<Item = (&Message, &mut Entry)>) {
         let mut late_keys = HashSet::new();
         for (message, entry) in flying {
-            if entry.deadline <= now
-                && let Some(ticket) = entry.ticket.take()
-            {
+            if entry.deadline <= now && entry.ticket.is_some() {
                 late_keys.extend(self.lanes.key(message).cloned());
-                let late = Error::new(ErrorKind::Timeout, "the broker has not answered before the deadline")
-                    .with_outcome(SendOutcome::Unknown);
-                ticket.answer(Err(late.with_operation("send").with_message(message.clone())));
+                let late = "the broker has not answered before the deadline";
+                entry.fail(Error::new(ErrorKind::Timeout, late), message.clone());
             }
         }
         if self.alarm.is_some_and(|at| at <= now) {
@@ -537,13 +534,8 @@ fn follower() -> Error {
 }
 
 fn fail(mut entry: Entry, error: Error) {
-    let Some(ticket) = entry.ticket.take() else { return };
-    let outcome = match error.outcome() {
-        _ if entry.unknown => SendOutcome::Unknown,
-        Some(outcome) => outcome,
-        None => SendOutcome::Unknown,
-    };
-    ticket.answer(Err(error.with_outcome(outcome).with_operation("send").with_message(entry.message)));
+    let message = std::mem::take(&mut entry.message);
+    entry.fail(error, message);
 }
 
 impl fmt::Debug for Queue {

@@ -400,3 +400,28 @@ async fn how_long_a_message_waits_does_not_depend_on_what_others_met_before() {
     bench.answers(bench.send("b", "b1")).await.unwrap();
     assert!(bench.clock.now() - before <= Duration::from_millis(200), "{:?}", bench.clock.now() - before);
 }
+
+#[test]
+fn an_undecided_failure_after_an_attempt_without_an_answer_is_unknown() {
+    let key = crate::MessageKey::from("a");
+    let mut lanes = lanes::Lanes::new(true, InFlightPerKey::Any);
+    lanes.handed_over(&key, false);
+    lanes.handed_over(&key, false);
+    let (mut tickets, answers) = tickets(1);
+    let entry = Entry {
+        message: Message::new("a1"),
+        seq: 0,
+        size: 0,
+        deadline: ManualClock::at(Timestamp::from_millis(0)).now(),
+        ticket: tickets.next(),
+        tries: 1,
+        not_before: None,
+        unknown: true,
+    };
+    drop(lanes.failed(&key, entry, not_sent(ErrorKind::Throttled, "slowly")));
+    lanes.answer_where(|_| true);
+    let mut answers = Box::pin(answers);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let Poll::Ready(results) = answers.as_mut().poll(&mut cx) else { panic!("answered") };
+    assert_eq!(results[0].as_ref().unwrap_err().outcome(), Some(SendOutcome::Unknown));
+}
