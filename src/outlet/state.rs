@@ -35,8 +35,17 @@ pub(super) struct Queue {
     flushes: Vec<(u64, oneshot::Sender<()>)>,
 }
 
-/// The waits after one batch, by tries: what has failed together goes again together.
-type Waits = HashMap<u32, Duration>;
+/// What follows from the answers to one batch.
+#[derive(Default)]
+struct Aftermath {
+    /// By tries: what has failed together goes again together.
+    waits: HashMap<u32, Duration>,
+    failed: FailedKeys,
+}
+
+/// The first message of each key that has failed for good: what waits behind it fails too, since sending that would reorder the key if the
+/// caller sends the failed one again.
+type FailedKeys = HashMap<MessageKey, u64>;
 
 /// Whether the outlet takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -295,7 +304,7 @@ impl Queue {
     ) {
         let results = confirmed.into_results(entries.len());
         let messages = Arc::try_unwrap(messages).unwrap_or_else(|shared| shared.to_vec());
-        let mut waits = HashMap::new();
+        let mut after = Aftermath::default();
         // In the order of the batch: a failure is judged before what follows it.
         for ((message, mut entry), result) in messages.into_iter().zip(entries).zip(results) {
             entry.message = message;
@@ -303,33 +312,33 @@ impl Queue {
             self.in_flight_bytes -= entry.size;
             // What goes again is measured again: by then the limits may be those of another sender.
             entry.size = 0;
-            self.answer(entry, result, now, &mut waits);
+            self.answer(entry, result, now, &mut after);
         }
+        self.fail_followers(&after.failed);
     }
 
     /// Fails what has passed its deadline: what waits here, and in `flying` what has no answer yet.
     pub(super) fn expire(&mut self, now: Instant, flying: &mut dyn Iterator<Item = (&Message, &mut Entry)>) {
-        let mut late_keys = HashSet::new();
+        let mut late = FailedKeys::new();
         for (message, entry) in flying {
             if entry.deadline <= now && entry.ticket.is_some() {
-                late_keys.extend(self.lanes.key(message).cloned());
-                let late = "the broker has not answered before the deadline";
-                entry.fail(Error::new(ErrorKind::Timeout, late), message.clone());
+                if let Some(key) = self.lanes.key(message) {
+                    late.entry(key.clone()).or_insert(entry.seq);
+                }
+                let what = "the broker has not answered before the deadline";
+                entry.fail(Error::new(ErrorKind::Timeout, what), message.clone());
             }
         }
         if self.alarm.is_some_and(|at| at <= now) {
             self.lanes.answer_where(|entry| entry.deadline <= now);
-            let late = || not_sent(ErrorKind::Timeout, "the message could not be sent before the deadline");
-            self.fail_where(|entry| entry.deadline <= now, late);
+            let why = || not_sent(ErrorKind::Timeout, "the message could not be sent before the deadline");
+            self.fail_where(|entry| entry.deadline <= now, why);
             let waiting = self.again.iter().chain(&self.waiting).chain(self.lanes.undecided());
             let earliest = waiting.filter(|entry| entry.ticket.is_some()).map(|entry| entry.deadline).min();
             // Deadlines close to each other share one look at all that waits.
             self.alarm = earliest.map(|at| at.max(later(now, Duration::from_millis(10))));
         }
-        if !late_keys.is_empty() {
-            let behind = |entry: &Entry| entry.message.key().is_some_and(|key| late_keys.contains(key));
-            self.fail_where(behind, follower);
-        }
+        self.fail_followers(&late);
     }
 
     /// Fails everything that waits. Says how many that were.
@@ -373,6 +382,7 @@ impl Queue {
         let mut messages = Vec::new();
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
+        let mut failed = FailedKeys::new();
         for again in [true, false] {
             let mut kept = VecDeque::new();
             let mut held: HashSet<MessageKey> = HashSet::new();
@@ -381,26 +391,33 @@ impl Queue {
                 let from = if again { &mut self.again } else { &mut self.waiting };
                 let Some(mut entry) = from.pop_front() else { break };
                 let key = self.lanes.key(&entry.message).cloned();
-                let waits = entry.not_before.is_some_and(|at| at > now)
-                    || key.as_ref().is_some_and(|key| {
-                        held.contains(key)
-                            || if again { self.lanes.holds_again(key) } else { self.lanes.holds(key) }
-                    });
+                let follows = key.as_ref().is_some_and(|key| failed.contains_key(key));
+                let waits = !follows
+                    && (entry.not_before.is_some_and(|at| at > now)
+                        || key.as_ref().is_some_and(|key| {
+                            held.contains(key)
+                                || if again { self.lanes.holds_again(key) } else { self.lanes.holds(key) }
+                        }));
                 if waits {
                     held.extend(key);
                     kept.push_back(entry);
                     continue;
                 }
-                if entry.size == 0 {
-                    match measure(sender, &entry.message, self.limits.message) {
-                        Ok(size) => entry.size = size.max(1),
-                        Err(error) => {
-                            if let Some(key) = key.filter(|_| again) {
-                                self.lanes.given_up(&key);
-                            }
-                            self.give_up(entry, error);
-                            continue;
+                let fit = match entry.size {
+                    _ if follows => Err(follower()),
+                    0 => measure(sender, &entry.message, self.limits.message),
+                    measured => Ok(measured),
+                };
+                match fit {
+                    Ok(size) => entry.size = size.max(1),
+                    Err(error) => {
+                        if let Some(key) = key.filter(|_| again) {
+                            self.lanes.given_up(&key);
                         }
+                        self.give_up(entry, error, &mut failed);
+                        // Whoever waits for just this need not wait for the next deadline.
+                        self.alarm = Some(now);
+                        continue;
                     }
                 }
                 let full = messages.len() >= self.limits.batch
@@ -422,6 +439,7 @@ impl Queue {
                 from.push_front(entry);
             }
         }
+        self.fail_followers(&failed);
         (messages, entries)
     }
 
@@ -433,7 +451,7 @@ impl Queue {
         }
     }
 
-    fn answer(&mut self, mut entry: Entry, result: Result<Receipt>, now: Instant, waits: &mut Waits) {
+    fn answer(&mut self, mut entry: Entry, result: Result<Receipt>, now: Instant, after: &mut Aftermath) {
         let key = self.lanes.key(&entry.message).cloned();
         match (result, key) {
             (Ok(receipt), key) => {
@@ -444,7 +462,7 @@ impl Queue {
                 }
                 if let Some(key) = key {
                     let verdict = self.lanes.accepted(&key, seq);
-                    self.carry_out(verdict, now, waits);
+                    self.carry_out(verdict, now, after);
                 }
             }
             (Err(error), key) => {
@@ -459,15 +477,16 @@ impl Queue {
                     }
                     None => Verdict { again: vec![], failed: vec![(entry, error)] },
                 };
-                self.carry_out(verdict, now, waits);
+                self.carry_out(verdict, now, after);
             }
         }
     }
 
-    fn carry_out(&mut self, verdict: Verdict, now: Instant, waits: &mut Waits) {
+    fn carry_out(&mut self, verdict: Verdict, now: Instant, after: &mut Aftermath) {
         for (mut entry, error) in verdict.again {
             if error.kind() != ErrorKind::Disconnected {
-                let wait = *waits.entry(entry.tries).or_insert_with(|| self.backoff.wait_after(entry.tries));
+                let wait =
+                    *after.waits.entry(entry.tries).or_insert_with(|| self.backoff.wait_after(entry.tries));
                 entry.not_before = Some(later(now, error.retry_after().unwrap_or(wait)));
                 entry.tries += 1;
             }
@@ -475,18 +494,23 @@ impl Queue {
             self.again.insert(at, entry);
         }
         for (entry, error) in verdict.failed {
-            self.give_up(entry, error);
+            self.give_up(entry, error, &mut after.failed);
         }
     }
 
-    /// Fails a message, and what waits behind it with its key: sending that would reorder the key if the caller sends this one again.
-    fn give_up(&mut self, entry: Entry, error: Error) {
-        let key = self.lanes.key(&entry.message).cloned();
-        let seq = entry.seq;
+    /// Fails a message for good, and notes its key.
+    fn give_up(&self, entry: Entry, error: Error, failed: &mut FailedKeys) {
+        if let Some(key) = self.lanes.key(&entry.message) {
+            failed.entry(key.clone()).or_insert(entry.seq);
+        }
         fail(entry, error);
-        if let Some(key) = key {
-            let same = |e: &Entry| e.seq > seq && e.message.key() == Some(&key);
-            self.fail_where(same, follower);
+    }
+
+    /// Fails what waits behind failed messages of its key.
+    fn fail_followers(&mut self, failed: &FailedKeys) {
+        if !failed.is_empty() {
+            let first = |entry: &Entry| entry.message.key().and_then(|key| failed.get(key));
+            self.fail_where(|entry| first(entry).is_some_and(|seq| *seq < entry.seq), follower);
         }
     }
 

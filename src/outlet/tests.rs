@@ -425,3 +425,21 @@ fn an_undecided_failure_after_an_attempt_without_an_answer_is_unknown() {
     let Poll::Ready(results) = answers.as_mut().poll(&mut cx) else { panic!("answered") };
     assert_eq!(results[0].as_ref().unwrap_err().outcome(), Some(SendOutcome::Unknown));
 }
+
+#[tokio::test]
+async fn what_has_become_too_large_to_go_again_fails_with_its_followers_and_leaves_its_key_free() {
+    let bench = bench(InFlightPerKey::One, &[("a1", &[Answer::Throttle])]).await;
+    let (first, second) = (bench.send("a", "a1"), bench.send("a", "a2"));
+    bench.turns().await;
+    bench.script.lock().unwrap().overhead = 100;
+    let outlet = Arc::clone(&bench.outlet);
+    let flushing = tokio::spawn(async move { outlet.flush().await });
+    bench.turns().await;
+    bench.clock.advance(Duration::from_secs(1));
+    bench.turns().await;
+    assert!(flushing.is_finished(), "nothing waits any more");
+    assert_eq!(bench.answers(first).await.unwrap_err().kind(), ErrorKind::PayloadTooLarge);
+    assert_eq!(bench.answers(second).await.unwrap_err().kind(), ErrorKind::Rejected);
+    bench.script.lock().unwrap().overhead = 0;
+    bench.answers(bench.send("a", "a3")).await.unwrap();
+}
