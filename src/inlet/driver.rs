@@ -42,14 +42,18 @@ pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
         handle.die(None);
         inlet.wake_all();
         // Both end as soon as the adapter's pending calls do, which a dead handle ends. None is dropped while it is pending.
-        if leaving {
+        let over = if leaving {
             inlet.bounded(settling).await;
+            true
+        } else {
+            // Settlements are numbered through all receivers, so the next may settle only when this one has ended.
+            !inlet.ends_in_time(settling).await
+        };
+        if over {
             inlet.lose_all();
             inlet.end(&handle, given_back).await;
             return;
         }
-        // Settlements are numbered through all receivers, so the next may settle only when this one has ended.
-        let _ = settling.await;
         inlet.bounded(receiving).await;
         inlet.lose_all();
         let error = handle.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -343,6 +347,23 @@ impl Inlet {
         tokio::select! {
             _ = ending => {}
             () = self.link.clock.sleep_until(later(self.now(), self.link.open_within)) => {}
+        }
+    }
+
+    /// Waits for it, but once the consumer leaves, no longer than until the close deadline. False when that was too short.
+    async fn ends_in_time(&self, mut ending: JoinHandle<()>) -> bool {
+        loop {
+            let deadline = match self.lock().phase {
+                Phase::Leaving(deadline) => Some(deadline),
+                _ => None,
+            };
+            if deadline.is_some_and(|at| at <= self.now()) {
+                return false;
+            }
+            tokio::select! {
+                _ = &mut ending => return true,
+                () = self.sleep_until(deadline, None, &self.wake_supervisor) => {}
+            }
         }
     }
 

@@ -233,7 +233,8 @@ impl Receiver for HostileReceiver {
         self.note_settlements(batch);
         self.script.panic(Call::Settle);
         let ready = |plan: &mut crate::script::Plan| {
-            (plan.dead >= self.number || !plan.hangs.contains(&Call::Settle)).then_some(())
+            let cut_off = plan.dead >= self.number && !plan.settles_dead;
+            (cut_off || !plan.hangs.contains(&Call::Settle)).then_some(())
         };
         self.script.wait(ready).await;
         self.settle_all(batch);

@@ -83,6 +83,24 @@ async fn close_ends_behind_a_return_address_that_does_not_open() {
 }
 
 #[tokio::test]
+async fn close_ends_although_a_dead_receiver_still_settles() {
+    let bench = Bench::open(|plan| plan.settles_dead = true).await;
+    let mut consumer = bench.consumer(&PLAIN).await;
+    bench.feed(1, "a");
+    let delivery = next(&mut consumer, 1).await;
+    bench.script.hang(Call::Settle);
+    let settled = delivery.ack();
+    bench.until(|plan| plan.logged("1: ack 1")).await;
+    bench.script.cut();
+    turns().await;
+    let closing = tokio::spawn(async move { consumer.close().await });
+    turns().await;
+    bench.advance(DEADLINE).await;
+    ends(closing).await.unwrap().unwrap();
+    ends(settled).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn closing_twice_at_once_gives_one_answer() {
     let bench = Bench::open(|_| {}).await;
     let mut consumer = bench.consumer(&ORDERS).await;

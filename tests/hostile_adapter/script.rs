@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) loses_sends: bool,
     pub(crate) refuses_dead_letters: bool,
     pub(crate) hangs: HashSet<Call>,
+    /// A settlement that hangs goes on hanging when its connection is lost.
+    pub(crate) settles_dead: bool,
     /// Each once.
     pub(crate) panics: HashSet<Call>,
     /// Each once.
