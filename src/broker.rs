@@ -9,7 +9,7 @@ use crate::consumer::ReceiveFrom;
 use crate::inlet::Inlet;
 use crate::link::{Link, undropped};
 use crate::opening::{OpenConsumer, OpenProducer};
-use crate::outlet::{Outlet, Sending};
+use crate::outlet::{Outlet, Sending, Slot, has_ended};
 use crate::producer::one;
 use crate::replies::Mailbox;
 use crate::request::Request;
@@ -56,7 +56,7 @@ struct Inner {
     options: Options,
     instance: Text,
     board: Board,
-    outlets: Mutex<HashMap<String, Arc<OnceCell<Arc<Outlet>>>>>,
+    outlets: Mutex<HashMap<String, Slot>>,
     inlets: Mutex<Vec<Weak<Inlet>>>,
     closed: AtomicBool,
     close: OnceCell<Closed>,
@@ -278,8 +278,9 @@ impl Broker {
     /// The channel's outlet, if it is open.
     fn opened(&self, channel: &Channel) -> Result<Option<Arc<Outlet>>> {
         self.check_open()?;
-        let cell = self.outlets().get(channel.name()).cloned();
-        Ok(cell.and_then(|cell| cell.get().cloned()).filter(|outlet| outlet.serves(channel)))
+        let slot = self.outlets().get(channel.name()).cloned();
+        let outlet = slot.and_then(|slot| slot.get().cloned());
+        Ok(outlet.filter(|outlet| outlet.serves(channel) && !outlet.has_ended()))
     }
 
     /// The channel's outlet, opened if it is not: one for all producers.
@@ -324,9 +325,17 @@ impl Broker {
             Target::DeadLetter(_, None) => format!("{channel} dead letters"),
             _ => channel.to_owned(),
         };
-        let cell = Arc::clone(self.outlets().entry(what.clone()).or_default());
+        let slot = {
+            let mut outlets = self.outlets();
+            let slot = outlets.entry(what.clone()).or_default();
+            // While the broker is open only a panic of the adapter, or the end of a runtime, ends an outlet.
+            if has_ended(slot) {
+                *slot = Slot::default();
+            }
+            Arc::clone(slot)
+        };
         let settings = self.0.options.outlet(window, bound.headers.clone().into());
-        let outlet = cell
+        let outlet = slot
             .get_or_try_init(|| async {
                 let status = Arc::new(self.0.board.handle(&named.name, format!("producer of {what}")));
                 let open =
@@ -449,7 +458,7 @@ impl Broker {
             .ok_or_else(|| Error::new(ErrorKind::Config, format!("there is no broker `{}`", bound.broker)))
     }
 
-    fn outlets(&self) -> MutexGuard<'_, HashMap<String, Arc<OnceCell<Arc<Outlet>>>>> {
+    fn outlets(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
         self.0.outlets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -461,7 +470,7 @@ impl Inner {
         let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
         Closing {
             inlets: inlets.drain(..).filter_map(|inlet| inlet.upgrade()).collect(),
-            outlets: outlets.drain().filter_map(|(_, cell)| cell.get().cloned()).collect(),
+            outlets: outlets.drain().filter_map(|(_, slot)| slot.get().cloned()).collect(),
             brokers: self.brokers.values().cloned().collect(),
             board: self.board.clone(),
             clock: Arc::clone(&self.clock),

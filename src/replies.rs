@@ -4,7 +4,7 @@ use crate::adapter::{
 };
 use crate::clock::later;
 use crate::link::{Link, undropped};
-use crate::outlet::{Outlet, Sending, Settings};
+use crate::outlet::{Outlet, Sending, Settings, Slot, has_ended};
 use crate::producer::one;
 use crate::status::Board;
 use crate::{Error, ErrorKind, IntoMessage, Result};
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::oneshot;
 
 /// Answers requests that came through one broker, each at its return address.
 #[derive(Debug)]
@@ -24,9 +24,6 @@ pub(crate) struct Replier {
     /// By return address, the oldest first; bounded, since addresses are foreign input.
     outlets: Mutex<Vec<(Text, Slot)>>,
 }
-
-/// An outlet that is opened when it is first used. Opening one keeps no other waiting.
-type Slot = Arc<OnceCell<Arc<Outlet>>>;
 
 /// So many return addresses are kept open.
 const ADDRESSES: usize = 256;
@@ -115,10 +112,6 @@ impl Replier {
     fn lock(&self) -> MutexGuard<'_, Vec<(Text, Slot)>> {
         self.outlets.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn has_ended(slot: &Slot) -> bool {
-    slot.get().is_some_and(|outlet| outlet.has_ended())
 }
 
 /// The return address of one broker and the requests that wait for their replies.

@@ -22,7 +22,7 @@ use state::{HandedOver, Phase, Queue};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use ticket::{Ticket, tickets};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 
 /// A message on its way, and what belongs to its sending.
 #[derive(Debug)]
@@ -78,6 +78,14 @@ pub(crate) struct Outlet {
     wake: Notify,
     ended: watch::Sender<Option<usize>>,
     status: Arc<HandleStatus>,
+}
+
+/// An outlet that is opened when it is first used. Opening one keeps no other waiting.
+pub(crate) type Slot = Arc<OnceCell<Arc<Outlet>>>;
+
+/// Whether its outlet was open once and is not any more.
+pub(crate) fn has_ended(slot: &Slot) -> bool {
+    slot.get().is_some_and(|outlet| outlet.has_ended())
 }
 
 /// A send that was begun.

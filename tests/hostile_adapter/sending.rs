@@ -200,6 +200,8 @@ async fn sends_end_when_the_client_panics() {
     ends(producer.flush()).await;
     let late = begin(&producer, "a", "a2").await;
     assert_eq!(told(failed(late).await), (ErrorKind::Closed, NotSent, "a2".into()));
+    let another = bench.producer(&ORDERS).await;
+    ends(begin(&another, "a", "a3").await).await.unwrap().unwrap();
     ends(bench.broker.close()).await.unwrap();
 }
 
