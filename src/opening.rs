@@ -1,8 +1,10 @@
 use crate::adapter::{BoxFuture, Capability, Channel, Room, Source};
 use crate::broker::Broker;
+use crate::closing::Named;
+use crate::config::Bound;
 use crate::consumer::ReceiveFrom;
 use crate::inlet::{Inlet, Settings};
-use crate::link::undropped;
+use crate::link::{Link, undropped};
 use crate::outlet::Outlet;
 use crate::{Consumer, ErrorKind, Producer, Result};
 use std::future::IntoFuture;
@@ -99,7 +101,7 @@ impl OpenConsumer {
             undropped(async move { link.declare_source(&source).await })
         };
         self.broker.patiently(&status, declare).await?;
-        let dead_letters = self.dead_letters(&source).await?;
+        let dead_letters = self.dead_letters(named, &link, &source, &bound).await?;
         let settings = Settings {
             prefetch: self.prefetch,
             backoff: self.broker.options().backoff,
@@ -125,12 +127,13 @@ impl OpenConsumer {
 
     /// The sender to the dead letters of the source, opened now so that a missing right shows now. None where there is no such channel and none is
     /// required: rejecting then says so.
-    async fn dead_letters(&self, source: &Source) -> Result<Option<Arc<Outlet>>> {
-        let (named, link, bound) = self.broker.link(match &self.from {
-            ReceiveFrom::Channel(channel) => channel,
-            ReceiveFrom::Subscription(subscription) => subscription.channel(),
-            ReceiveFrom::DeadLetters(dead) => dead.channel(),
-        })?;
+    async fn dead_letters(
+        &self,
+        named: &Named,
+        link: &Link,
+        source: &Source,
+        bound: &Bound,
+    ) -> Result<Option<Arc<Outlet>>> {
         let subscription = match source {
             Source::Channel(_) => None,
             Source::Subscription(_, subscription) => match subscription.name() {
@@ -144,7 +147,7 @@ impl OpenConsumer {
         }
         let requires = link.binding.channel.requirements();
         let required = requires.dead_letter_after.is_some() || requires.expired_to_dead_letter;
-        match self.broker.dead_letter_outlet(named, &link, subscription, &bound).await {
+        match self.broker.dead_letter_outlet(named, link, subscription, bound).await {
             Ok(outlet) => Ok(Some(outlet)),
             Err(e) if !required && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
                 Ok(None)

@@ -1,6 +1,6 @@
 use crate::adapter::{
-    Adapter, Events, Message, MessageId, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle,
-    Target, Text,
+    Events, Message, MessageId, Outcome, Receipt, Receive, Receiver, ReceiverOptions, Room, Settle, Target,
+    Text,
 };
 use crate::clock::later;
 use crate::link::{Link, undropped};
@@ -116,7 +116,6 @@ impl Replier {
 
 /// The return address of one broker and the requests that wait for their replies.
 pub(crate) struct Mailbox {
-    adapter: Arc<dyn Adapter>,
     link: Link,
     open: tokio::sync::Mutex<Option<Address>>,
     waiting: Mutex<Waiting>,
@@ -124,7 +123,7 @@ pub(crate) struct Mailbox {
     receiver: Mutex<Option<Arc<dyn Receiver>>>,
 }
 
-/// A return address, and the how manyth it is.
+/// A return address. Their generations count up: after a loss the next one has another text, and whoever waits at the old one waits in vain.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) text: Text,
@@ -141,7 +140,6 @@ struct Waiting {
 impl Mailbox {
     pub(crate) fn new(link: Link) -> Arc<Self> {
         Arc::new(Self {
-            adapter: Arc::clone(&link.adapter),
             link,
             open: tokio::sync::Mutex::new(None),
             waiting: Mutex::default(),
@@ -168,14 +166,14 @@ impl Mailbox {
             Arc::clone(&self.link.clock),
             Events::ignored(),
         );
-        let adapter = Arc::clone(&self.adapter);
+        let adapter = Arc::clone(&self.link.adapter);
         let replies = undropped(async move { adapter.open_replies(&options).await })
             .await
-            .map_err(|e| e.with_operation("open replies").with_adapter(self.adapter.name()))?;
+            .map_err(|e| e.with_operation("open replies").with_adapter(self.link.adapter.name()))?;
         let address = Address { text: replies.address, generation: self.lock().generation };
         *open = Some(address.clone());
         *self.receiver.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&replies.receiver));
-        tokio::spawn(Arc::clone(self).receive(replies.receiver));
+        tokio::spawn(Arc::clone(self).serve(replies.receiver));
         Ok(address)
     }
 
@@ -208,32 +206,13 @@ impl Mailbox {
         }
     }
 
-    async fn receive(self: Arc<Self>, receiver: Arc<dyn Receiver>) {
-        let mut batch = Vec::new();
-        let error = loop {
-            let received = receiver.receive_batch(Room::new(256, 64 << 20), &mut batch).await;
-            let mut settles: Vec<_> =
-                batch.iter().map(|r| Settle::new(r.token.clone(), Outcome::Ack)).collect();
-            for reply in batch.drain(..).filter_map(|received| received.content.ok()) {
-                let waiting = reply.correlation_id().and_then(|id| self.lock().requests.remove(id));
-                // A reply that nobody waits for, not any more or never, reaches nobody else.
-                if waiting.is_none_or(|waiting| waiting.send(Ok(reply)).is_err()) {
-                    self.late.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            receiver.settle(&mut settles).await;
-            match received {
-                Ok(Receive::Ended) => break Error::new(ErrorKind::Closed, "the broker is closed"),
-                Ok(_) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Throttled) => {
-                    let again = later(
-                        self.link.clock.now(),
-                        error.retry_after().unwrap_or(self.link.open_within / 30),
-                    );
-                    self.link.clock.sleep_until(again).await;
-                }
-                Err(error) => break error,
-            }
+    /// Gives replies to those who wait for them until the return address ends.
+    async fn serve(self: Arc<Self>, receiver: Arc<dyn Receiver>) {
+        let mailbox = Arc::clone(&self);
+        // On a task of its own, so that the address ends also when the adapter panics.
+        let error = match undropped(async move { mailbox.receive(&*receiver).await }).await {
+            Ok(()) => Error::new(ErrorKind::Closed, "the broker is closed"),
+            Err(error) => error,
         };
         // Replies to this address cannot arrive any more; the next request opens another.
         let lost = {
@@ -246,6 +225,32 @@ impl Mailbox {
             let lost = Error::new(error.kind(), format!("the return address is lost: {error}"));
             // Whoever waited may be gone.
             let _ = waiting.send(Err(lost));
+        }
+    }
+
+    async fn receive(&self, receiver: &dyn Receiver) -> Result<()> {
+        let mut batch = Vec::new();
+        loop {
+            let received = receiver.receive_batch(Room::new(256, 64 << 20), &mut batch).await;
+            let mut settles: Vec<_> =
+                batch.iter().map(|r| Settle::new(r.token.clone(), Outcome::Ack)).collect();
+            for reply in batch.drain(..).filter_map(|received| received.content.ok()) {
+                let waiting = reply.correlation_id().and_then(|id| self.lock().requests.remove(id));
+                // A reply that nobody waits for, not any more or never, reaches nobody else.
+                if waiting.is_none_or(|waiting| waiting.send(Ok(reply)).is_err()) {
+                    self.late.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            receiver.settle(&mut settles).await;
+            match received {
+                Ok(Receive::Ended) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Throttled) => {
+                    let wait = error.retry_after().unwrap_or(self.link.open_within / 30);
+                    self.link.clock.sleep_until(later(self.link.clock.now(), wait)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -136,12 +136,9 @@ impl HandleStatus {
         };
         // After the lock: a subscriber of the log may use the broker itself.
         if before != state {
-            let reason = status.reason.as_deref().unwrap_or_default();
-            match state {
-                State::Connected | State::Closed => {
-                    tracing::info!(broker = %self.broker, "{}: {state:?}", self.what)
-                }
-                _ => tracing::warn!(broker = %self.broker, reason, "{}: {state:?}", self.what),
+            match status.reason {
+                None => tracing::info!(broker = %self.broker, "{}: {state:?}", self.what),
+                Some(reason) => tracing::warn!(broker = %self.broker, reason, "{}: {state:?}", self.what),
             }
         }
     }

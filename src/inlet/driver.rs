@@ -11,23 +11,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-async fn maybe(sleep: Option<crate::adapter::BoxFuture<'static, ()>>) {
-    match sleep {
-        Some(sleep) => sleep.await,
-        None => std::future::pending().await,
-    }
-}
-
-/// One receiver and the word of its end.
-struct Handle {
-    receiver: Arc<dyn Receiver>,
-    dead: AtomicBool,
-    /// It has given something.
-    worked: AtomicBool,
-    ended: Notify,
-    error: std::sync::Mutex<Option<Error>>,
-}
-
 /// Serves one receiver after another until the consumer leaves.
 pub(super) async fn supervise(inlet: Arc<Inlet>, first: Arc<dyn Receiver>) {
     let mut next = Some(first);
@@ -106,7 +89,7 @@ async fn reopen(
             Err(error) => {
                 let wait = if error.is_retryable() { backoff.next_wait() } else { backoff.longest() };
                 inlet.status.set(Health::Reconnecting, Some(error.to_string()));
-                inlet.sleep(later(inlet.now(), wait), &inlet.wake_supervisor).await;
+                inlet.pause(later(inlet.now(), wait)).await;
             }
         }
     }
@@ -296,7 +279,7 @@ impl Inlet {
         let (bury, waker, work) = {
             let mut state = self.lock();
             let bury = state.take_in(receiver, batch, self.dead_letters.is_some());
-            if hand_over {
+            if hand_over && state.is_current(receiver) {
                 // Only with something in hand: else nobody would come back to receive.
                 state.task_receives = !state.is_ready();
             }
@@ -403,21 +386,14 @@ impl Inlet {
     }
 }
 
-/// Ends the handle when the adapter panics in one of its tasks: the supervisor then opens another.
-struct Panicked(Option<Arc<Handle>>);
-
-impl Panicked {
-    fn disarm(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Panicked {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            handle.die(Some(Error::new(ErrorKind::Other, "the adapter has panicked")));
-        }
-    }
+/// One receiver and the word of its end.
+struct Handle {
+    receiver: Arc<dyn Receiver>,
+    dead: AtomicBool,
+    /// It has given something.
+    worked: AtomicBool,
+    ended: Notify,
+    error: std::sync::Mutex<Option<Error>>,
 }
 
 impl Handle {
@@ -439,5 +415,29 @@ impl Handle {
         *self.error.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = error;
         self.dead.store(true, Ordering::Release);
         self.ended.notify_one();
+    }
+}
+
+/// Ends the handle when the adapter panics in one of its tasks: the supervisor then opens another.
+struct Panicked(Option<Arc<Handle>>);
+
+impl Panicked {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Panicked {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.die(Some(Error::new(ErrorKind::Other, "the adapter has panicked")));
+        }
+    }
+}
+
+async fn maybe(sleep: Option<crate::adapter::BoxFuture<'static, ()>>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
     }
 }

@@ -147,7 +147,7 @@ impl State {
         bury_undecodable: bool,
     ) -> Vec<Parcel> {
         let mut bury = Vec::new();
-        if !self.receiver.as_ref().is_some_and(|current| Arc::ptr_eq(current, receiver)) {
+        if !self.is_current(receiver) {
             // Its receiver is gone: all of it comes again.
             batch.clear();
             return bury;
@@ -187,6 +187,11 @@ impl State {
             self.late += self.give_back();
         }
         bury
+    }
+
+    /// Whether that receiver is the current one.
+    pub(super) fn is_current(&self, receiver: &Arc<dyn Receiver>) -> bool {
+        self.receiver.as_ref().is_some_and(|current| Arc::ptr_eq(current, receiver))
     }
 
     /// A tie for one leased delivery, whose lease is extended from now on.

@@ -56,9 +56,8 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
             }
             Next::Reopen if !outlet.settings.reopen => {
                 let gone = not_sent(ErrorKind::NotFound, "the return address is gone");
-                outlet.lock().close(now);
-                outlet.lock().abandon(&gone);
-                outlet.end(0).await;
+                let unsent = outlet.give_up(&gone);
+                outlet.end(unsent).await;
                 return;
             }
             Next::Reopen => reopen(&outlet, &mut flights, &mut backoff).await,
@@ -187,6 +186,13 @@ impl Outlet {
         }
     }
 
+    /// Takes no more and fails everything that waits. Says how many that were.
+    fn give_up(&self, why: &Error) -> usize {
+        let mut queue = self.lock();
+        queue.close(self.link.clock.now());
+        queue.abandon(why)
+    }
+
     /// Closes the sender, on a task of its own if it does not answer, and tells whoever waits for the end.
     async fn end(&self, unsent: usize) {
         let sender = self.lock().take_sender();
@@ -198,12 +204,12 @@ impl Outlet {
                 () = self.link.clock.sleep_until(deadline) => {}
             }
         }
+        self.status.set(Health::Closed, None);
         self.finish(unsent);
     }
 
     /// Tells whoever waits for the end.
     fn finish(&self, unsent: usize) {
-        self.status.set(Health::Closed, None);
         self.ended.send_replace(Some(unsent));
         self.lock().serve_flushes(std::iter::empty());
     }
@@ -226,12 +232,7 @@ impl Drop for Ended {
                 true => not_sent(ErrorKind::Other, "the adapter has panicked; the producer is closed"),
                 false => not_sent(ErrorKind::Closed, "the runtime has shut down; the producer is closed"),
             };
-            let now = self.0.link.clock.now();
-            let unsent = {
-                let mut queue = self.0.lock();
-                queue.close(now);
-                queue.abandon(&why)
-            };
+            let unsent = self.0.give_up(&why);
             self.0.status.set(Health::Closed, Some(why.to_string()));
             self.0.finish(unsent);
         }

@@ -42,16 +42,22 @@ struct Scripted {
     in_flight: InFlightPerKey,
 }
 
+impl Scripted {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+}
+
 struct ScriptedSender(Scripted);
 
 #[async_trait]
 impl Sender for ScriptedSender {
     fn measure(&self, message: &Message) -> Result<usize> {
-        Ok(message.size() + self.0.script.lock().unwrap().overhead)
+        Ok(message.size() + self.0.script().overhead)
     }
 
     fn try_send(&mut self, batch: &[Message]) -> Option<Result<Confirm>> {
-        let at_once = self.0.script.lock().unwrap().at_once;
+        let at_once = self.0.script().at_once;
         at_once.then(|| self.take(batch))
     }
 
@@ -66,7 +72,7 @@ impl Sender for ScriptedSender {
 
 impl ScriptedSender {
     fn take(&self, batch: &[Message]) -> Result<Confirm> {
-        let mut script = self.0.script.lock().unwrap();
+        let mut script = self.0.script();
         script.batches.push(batch.len());
         let mut results = Vec::new();
         for message in batch {

@@ -3,7 +3,7 @@
 use crate::bench::{Ask, Bench, DEADLINE, MOMENT, ORDERS, PLAIN, ends, failed, kind_of, message, turns};
 use crate::script::Call;
 use anybroker::Channel;
-use anybroker::ErrorKind::{Closed, Conflict, Timeout};
+use anybroker::ErrorKind::{Closed, Conflict, Other, Timeout};
 use anybroker::message::SendOutcome::NotSent;
 
 #[tokio::test]
@@ -39,6 +39,17 @@ async fn a_request_ends_at_its_deadline_whatever_it_waits_for() {
         assert!(asking.is_finished(), "it waits for {call:?}");
         assert_eq!(kind_of(asking.await.unwrap()), Timeout);
     }
+}
+
+#[tokio::test]
+async fn a_request_fails_when_the_client_panics_over_replies_and_the_next_has_an_address_of_its_own() {
+    let bench = Bench::open(|plan| drop(plan.panics.insert(Call::Receive))).await;
+    assert_eq!(kind_of(ends(bench.broker.request(&PLAIN, &Ask)).await), Other);
+    let broker = bench.broker.clone();
+    let asking = tokio::spawn(async move { broker.request(&PLAIN, &Ask).await });
+    bench.until(|plan| plan.receivers == 2).await;
+    bench.advance(DEADLINE).await;
+    assert_eq!(kind_of(ends(asking).await.unwrap()), Timeout);
 }
 
 #[tokio::test]
