@@ -1,8 +1,9 @@
 //! An adapter around another: it hesitates, says "later", refuses parts of batches, and watches how it is used.
 
 use crate::history::History;
-use crate::plan::{Plan, Rng, Shaky};
+use crate::plan::{Plan, Shaky};
 use crate::receiver::ShakyReceiver;
+use crate::rng::Rng;
 use crate::rules::Pending;
 use crate::sender::ShakySender;
 use crate::wait::turns;

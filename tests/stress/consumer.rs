@@ -1,7 +1,8 @@
 //! Receives and settles, in every way that there is.
 
 use crate::history::History;
-use crate::plan::{Patience, Plan, Rng};
+use crate::plan::{Patience, Plan};
+use crate::rng::Rng;
 use crate::wait::{HANG, sleep, turns, within};
 use anybroker::adapter::BoxFuture;
 use anybroker::{Batch, Broker, Consumer, Delivery, Message, Result, Settlement};

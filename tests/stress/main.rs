@@ -19,6 +19,7 @@ mod history;
 mod plan;
 mod producer;
 mod receiver;
+mod rng;
 mod rules;
 mod run;
 mod sender;

@@ -1,7 +1,8 @@
 //! Sends, one message or many at a time.
 
 use crate::history::History;
-use crate::plan::{Plan, Rng};
+use crate::plan::Plan;
+use crate::rng::Rng;
 use crate::wait::{HANG, sleep, within};
 use anybroker::adapter::MessageId;
 use anybroker::{Broker, Error, ErrorKind, Message, Producer};

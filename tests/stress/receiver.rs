@@ -1,7 +1,7 @@
 //! Hesitates between taking and giving, and watches who calls what beside what.
 
 use crate::adapter::Context;
-use crate::plan::Rng;
+use crate::rng::Rng;
 use crate::wait::turns;
 use anybroker::adapter::{
     Extend, Outcome, Receive, Received, Receiver, Room, Scope, Settle, Token, async_trait,

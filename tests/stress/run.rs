@@ -3,8 +3,9 @@
 use crate::adapter::{Context, ShakyAdapter};
 use crate::consumer::Worker;
 use crate::history::History;
-use crate::plan::{Plan, Rng};
+use crate::plan::Plan;
 use crate::producer::produce;
+use crate::rng::Rng;
 use crate::wait::{HANG, sleep, until, within};
 use anybroker::Broker;
 use anybroker::adapter::{Adapter, Clock, SystemClock};

@@ -1,7 +1,7 @@
 //! Hesitates to take, takes parts only, and answers late.
 
 use crate::adapter::{Context, SMALL_BATCH};
-use crate::plan::Rng;
+use crate::rng::Rng;
 use crate::rules::{Flight, Flights};
 use crate::wait::{sleep, turns};
 use anybroker::adapter::{Confirm, Message, Receipt, SendOutcome, Sender, async_trait};

@@ -30,6 +30,25 @@ pub(crate) enum Queues {
     Shards(String, usize),
 }
 
+/// What a declaration leaves open, and so takes as it is.
+struct Unsaid {
+    bound: bool,
+    delivery_limit: bool,
+}
+
+impl Unsaid {
+    /// RabbitMQ compares all arguments, and says which one differs.
+    fn adopted(&self, declared: Result<()>) -> Result<()> {
+        let Err(error) = declared else { return Ok(()) };
+        let text = error.to_string();
+        let differs = |argument| text.contains(&format!("inequivalent arg '{argument}'"));
+        match self.bound && differs("x-max-length") || self.delivery_limit && differs("x-delivery-limit") {
+            true => Ok(()),
+            false => Err(error),
+        }
+    }
+}
+
 /// A limit that is never reached: RabbitMQ 4 has one of 20 where none is said, and drops what exceeds it where there is no dead-letter queue.
 const UNLIMITED: u32 = i32::MAX as u32;
 
@@ -177,9 +196,12 @@ impl Registrar {
             None => ordered.then_some(config.shards),
         };
         self.queue(&dead_letters(base), dead_letter_arguments()).await?;
+        let bounded = binding.channel.requirements().bounded.is_some();
+        let unsaid =
+            Unsaid { bound: !bounded, delivery_limit: binding.settings.get("delivery-limit").is_none() };
         let arguments = arguments(base, &config, binding.channel.requirements().bounded, shards.is_some());
         let Some(shards) = shards else {
-            self.queue(base, arguments).await?;
+            unsaid.adopted(self.queue(base, arguments).await)?;
             let name = short("the queue's name", base)?;
             return match from {
                 Some(place) => self.bind(&name, &place.exchange, key).await,
@@ -194,7 +216,7 @@ impl Registrar {
         // The first is made last: where it is, all are.
         for number in (0..shards).rev() {
             let name = shard(base, number);
-            self.queue(&name, arguments.clone()).await?;
+            unsaid.adopted(self.queue(&name, arguments.clone()).await)?;
             // The key of such a binding is a weight.
             self.bind(&short("the queue's name", &name)?, exchange, "10".into()).await?;
         }

@@ -88,7 +88,8 @@
 //! - Nothing of ours is needed to be received: bare bodies, any properties; numbers, booleans and times in headers are read as their text, arrays as repeated headers. Tables
 //!   and what RabbitMQ itself wrote (`x-death`, …) are [`NativeHeaders`]. A header of ours that cannot be read makes a message undecodable, not fatal.
 //! - Other clients publish to the exchange, or straight to the queue through the default exchange; in order, to the exchange with the key as routing key.
-//! - Declaring again what exists otherwise is a conflict, RabbitMQ's own words included. `declare = "never"` takes what exists as it is, on trust: AMQP cannot be asked what a queue is like.
+//! - Declaring again what exists otherwise is a conflict, RabbitMQ's own words included. A bound and a delivery limit that are not asked for are taken as they are; who sends in
+//!   order to a channel with a bound has to ask for it, so that a refusal cannot let the next message of its key overtake. `declare = "never"` takes what exists as it is, on trust: AMQP cannot be asked what a queue is like.
 //!
 //! # Escape hatch
 //!
