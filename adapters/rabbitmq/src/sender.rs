@@ -111,7 +111,7 @@ enum Step<'a> {
 #[async_trait]
 impl Sender for RabbitSender {
     fn measure(&self, message: &Message) -> Result<usize> {
-        wire::measure(message, self.route.frame_max)
+        wire::measure(message, self.route.routing_key.is_none(), self.route.frame_max)
     }
 
     async fn send_batch(&mut self, batch: &[Message]) -> Result<Confirm> {

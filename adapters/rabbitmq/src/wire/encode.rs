@@ -59,8 +59,8 @@ pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties
 }
 
 /// Bytes on the wire: the payload and the frame of the properties, which has to be one.
-pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
-    let properties = encode(message, true)?;
+pub(crate) fn measure(message: &Message, keyless: bool, frame_max: usize) -> Result<usize> {
+    let properties = encode(message, keyless)?;
     let texts = [
         properties.message_id(),
         properties.kind(),
@@ -70,7 +70,8 @@ pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
     ];
     let texts: usize =
         texts.iter().filter_map(|text| text.as_ref()).map(|text| 1 + text.as_str().len()).sum();
-    let frame = FIXED + texts + properties.headers().as_ref().map_or(0, table_size);
+    let timestamp = if properties.timestamp().is_some() { 8 } else { 0 };
+    let frame = FIXED + timestamp + texts + properties.headers().as_ref().map_or(0, table_size);
     if frame > frame_max {
         let what = format!(
             "the fields beside the payload have {frame} bytes, and one frame takes {frame_max} bytes"
@@ -81,8 +82,8 @@ pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
     Ok(frame + message.body().len())
 }
 
-/// Frame, class, body size, flags, delivery mode and timestamp.
-const FIXED: usize = 8 + 2 + 2 + 8 + 2 + 1 + 8;
+/// Frame, class, weight, body size, flags and delivery mode.
+const FIXED: usize = 8 + 2 + 2 + 8 + 2 + 1;
 
 fn write_headers(headers: &Headers, table: &mut FieldTable) -> Result<()> {
     // In order and without repetition, the table alone says it all.

@@ -80,12 +80,17 @@ fn headers_with_names_that_mean_something_else_come_back() {
 }
 
 #[test]
-fn random_messages_come_back() {
+fn random_messages_come_back_and_are_measured() {
     let mut random = Random(0x5eed);
     for round in 0..5000 {
         let message = random.message();
         let keyless = random.below(2) == 0;
         assert_eq!(there_and_back(&message, keyless), message, "round {round}");
+        assert_eq!(
+            measure(&message, keyless, usize::MAX).unwrap(),
+            on_the_wire(&message, keyless),
+            "round {round}: {message:?}"
+        );
     }
 }
 
@@ -340,7 +345,7 @@ fn what_is_too_long_is_refused_by_name() {
             ESCAPE.len() + 244,
         ),
     ] {
-        for error in [encode(&message, true).unwrap_err(), measure(&message, usize::MAX).unwrap_err()] {
+        for error in [encode(&message, true).unwrap_err(), measure(&message, true, usize::MAX).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::InvalidMessage);
             let said = error.to_string();
             assert!(said.starts_with(field), "{said}");
@@ -366,14 +371,31 @@ fn a_time_without_a_date_is_refused_by_name() {
 fn properties_have_to_fit_into_one_frame() {
     let message = full().with_header("large", "v".repeat(3000));
     let frame = frame_of(&message, true);
-    assert!(measure(&message, frame).is_ok(), "it just fits");
-    let error = measure(&message, frame - 1).unwrap_err();
+    assert!(measure(&message, true, frame).is_ok(), "it just fits");
+    let error = measure(&message, true, frame - 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PayloadTooLarge);
     let said = error.to_string();
     assert!(said.contains(&format!("{frame} bytes")), "{said}");
     assert!(said.contains(&format!("{} bytes", frame - 1)), "{said}");
     let large = Message::new("b".repeat(100_000));
-    assert!(measure(&large, 4096).is_ok(), "bodies take as many frames as they need");
+    assert!(measure(&large, true, 4096).is_ok(), "bodies take as many frames as they need");
+}
+
+#[test]
+fn a_message_is_measured_to_the_byte() {
+    for message in [
+        Message::default(),
+        Message::new("body"),
+        Message::new("body").with_time(Timestamp::from_millis(-1)),
+        Message::new("body").with_time(Timestamp::from_millis(1)),
+        Message::new("body").with_header("a", "1").with_header("a", None).with_header("", "2"),
+        full(),
+    ] {
+        for keyless in [true, false] {
+            let size = measure(&message, keyless, usize::MAX).unwrap();
+            assert_eq!(size, on_the_wire(&message, keyless), "{message:?}");
+        }
+    }
 }
 
 // --- helpers
@@ -437,6 +459,10 @@ fn parse(bytes: &[u8]) -> BasicProperties {
 /// The bytes of the frame that holds the properties: its kind, channel, size and end around class, weight, size of the body, and them.
 fn frame_of(message: &Message, keyless: bool) -> usize {
     (1 + 2 + 4 + 1) + (2 + 2 + 8) + written(&encode(message, keyless).unwrap()).len()
+}
+
+fn on_the_wire(message: &Message, keyless: bool) -> usize {
+    frame_of(message, keyless) + message.body().len()
 }
 
 fn receive(properties: BasicProperties, body: &[u8], routing_key: &str, keyed: bool) -> Received {
