@@ -3,8 +3,13 @@ use crate::error::error;
 use crate::names::too_long;
 use anybroker_contract::{Bytes, ErrorKind, Headers, Message, Result, Text, Timestamp};
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldArray, FieldTable, LongString, ShortString};
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// A table of AMQP while it is written.
+type Table = BTreeMap<ShortString, AMQPValue>;
 
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
@@ -27,7 +32,7 @@ pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties
     if let Some(content_type) = message.content_type() {
         properties = properties.with_content_type(short("content type", content_type)?);
     }
-    let mut table = FieldTable::default();
+    let mut table = Table::new();
     let mut put = |name: &'static str, value| {
         table.insert(name.into(), value);
     };
@@ -52,8 +57,8 @@ pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties
         put(TOMBSTONE, AMQPValue::Boolean(true));
     }
     write_headers(message.headers(), &mut table)?;
-    if !table.inner().is_empty() {
-        properties = properties.with_headers(table);
+    if !table.is_empty() {
+        properties = properties.with_headers(table.into());
     }
     Ok(properties)
 }
@@ -85,7 +90,7 @@ pub(crate) fn measure(message: &Message, keyless: bool, frame_max: usize) -> Res
 /// Frame, class, weight, body size, flags and delivery mode.
 const FIXED: usize = 8 + 2 + 2 + 8 + 2 + 1;
 
-fn write_headers(headers: &Headers, table: &mut FieldTable) -> Result<()> {
+fn write_headers(headers: &Headers, table: &mut Table) -> Result<()> {
     // In order and without repetition, the table alone says it all.
     let mut sorted = true;
     let mut last: Option<&str> = None;
@@ -93,19 +98,15 @@ fn write_headers(headers: &Headers, table: &mut FieldTable) -> Result<()> {
         sorted &= last.is_none_or(|last| last < name.as_str()) && !is_taken(name);
         last = Some(name.as_str());
         let value = value.map_or(AMQPValue::Void, |value: &Bytes| text(&value[..]));
-        let name = short_header(name)?;
-        match table.inner().get(name.as_str()) {
-            None => table.insert(name, value),
-            Some(AMQPValue::FieldArray(there)) => {
-                let mut all = there.clone();
-                all.push(value);
-                table.insert(name, AMQPValue::FieldArray(all))
+        match table.entry(short_header(name)?) {
+            Entry::Vacant(place) => {
+                place.insert(value);
             }
-            Some(there) => {
-                let all = FieldArray::from(vec![there.clone(), value]);
-                table.insert(name, AMQPValue::FieldArray(all))
-            }
-        };
+            Entry::Occupied(mut there) => match there.get_mut() {
+                AMQPValue::FieldArray(all) => all.push(value),
+                one => *one = AMQPValue::FieldArray(vec![one.clone(), value].into()),
+            },
+        }
     }
     if !sorted {
         let names: Vec<AMQPValue> = headers.iter().map(|(name, _)| text(written(name).as_bytes())).collect();

@@ -398,6 +398,15 @@ fn a_message_is_measured_to_the_byte() {
     }
 }
 
+#[test]
+fn a_header_that_is_repeated_many_times_takes_no_more_than_its_share() {
+    let headers: Headers = (0..100_000).map(|_| (Text::from_static("h"), None)).collect();
+    let mut message = Message::new("x");
+    *message.headers_mut() = headers;
+    // Copying the array for each would take minutes.
+    assert_eq!(there_and_back(&message, true), message);
+}
+
 // --- helpers
 
 /// Names that mean something else on this wire, and neighbours of them that do not.
