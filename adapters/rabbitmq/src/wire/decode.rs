@@ -43,7 +43,7 @@ fn fields(
 ) -> Result<Message> {
     let field = |name: &str| table.inner().get(name);
     let mut message = Message::default();
-    if field(TOMBSTONE) != Some(&AMQPValue::Boolean(true)) {
+    if !field(TOMBSTONE).map_or(Ok(false), |value| tombstone(value, &body))? {
         message.set_payload(body);
     }
     message.set_id(properties.message_id().as_ref().map(|id| Text::from(id.as_str()).into()));
@@ -153,6 +153,15 @@ fn plain(value: &AMQPValue) -> Option<Option<Bytes>> {
 
 fn owned(text: Option<&ShortString>) -> Option<Text> {
     text.map(|text| Text::from(text.as_str()))
+}
+
+/// Whether there is no payload. A body beside that word would be lost.
+fn tombstone(value: &AMQPValue, body: &Bytes) -> Result<bool> {
+    match plain(value).flatten().as_deref() {
+        Some(b"true") if body.is_empty() => Ok(true),
+        Some(b"false") => Ok(false),
+        _ => Err(wrong(TOMBSTONE, "`true` beside an empty body")),
+    }
 }
 
 fn kind(value: &AMQPValue) -> Result<Kind> {

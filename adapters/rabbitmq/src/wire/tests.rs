@@ -325,6 +325,25 @@ fn malformed_headers_of_ours_are_undecodable_with_the_raw_body() {
     }
 }
 
+#[test]
+fn a_tombstone_with_a_body_is_undecodable_so_that_the_body_is_not_lost() {
+    let read = |value: &AMQPValue, body: &[u8]| {
+        let table = [(TOMBSTONE, value.clone())].into_iter().collect_table();
+        receive(BasicProperties::default().with_headers(table), body, "", false)
+    };
+    for word in [AMQPValue::Boolean(true), long("true")] {
+        assert_eq!(read(&word, b"").content.unwrap(), Message::default());
+        assert_undecodable(&read(&word, b"x"), TOMBSTONE, b"x", &word);
+    }
+    for word in [AMQPValue::Boolean(false), long("false")] {
+        assert_eq!(read(&word, b"").content.unwrap(), Message::new(""));
+        assert_eq!(read(&word, b"x").content.unwrap(), Message::new("x"));
+    }
+    for word in [long("yes"), AMQPValue::LongInt(1), AMQPValue::Void, array(&[])] {
+        assert_undecodable(&read(&word, b""), TOMBSTONE, b"", &word);
+    }
+}
+
 // --- what is refused
 
 #[test]
