@@ -82,11 +82,12 @@ fn read_headers(table: &FieldTable, message: &mut Message, native: &mut FieldTab
             }
         }
     }
-    if read.is_empty() {
+    let order = table.inner().get(ORDER);
+    if read.is_empty() && order.is_none() {
         return Ok(());
     }
     let headers = message.headers_mut();
-    match table.inner().get(ORDER) {
+    match order {
         None => read.into_iter().for_each(|(name, values)| append(headers, name, values)),
         Some(order) => {
             in_order(order, read, headers).ok_or_else(|| wrong(ORDER, "the list of the headers"))?
@@ -95,7 +96,7 @@ fn read_headers(table: &FieldTable, message: &mut Message, native: &mut FieldTab
     Ok(())
 }
 
-/// Each header at its place of the list; `None` when list and headers do not agree.
+/// Each header at its place of the list; `None` when that is no list of names.
 fn in_order(order: &AMQPValue, read: Vec<(&str, Vec<Option<Bytes>>)>, headers: &mut Headers) -> Option<()> {
     let AMQPValue::FieldArray(order) = order else { return None };
     let mut left: HashMap<&str, _> =
@@ -103,8 +104,10 @@ fn in_order(order: &AMQPValue, read: Vec<(&str, Vec<Option<Bytes>>)>, headers: &
     for name in order.as_slice() {
         let AMQPValue::LongString(name) = name else { return None };
         let name = std::str::from_utf8(name.as_bytes()).ok()?;
-        let value = left.get_mut(name)?.next()?;
-        append(headers, name, [value]);
+        // What a foreign hop has taken away is passed over.
+        if let Some(value) = left.get_mut(name).and_then(Iterator::next) {
+            append(headers, name, [value]);
+        }
     }
     // What a foreign hop has added comes behind.
     let mut added: Vec<_> = left.into_iter().collect();

@@ -296,6 +296,31 @@ fn what_a_foreign_hop_changes_stays_in_its_place() {
     assert_eq!(received.content.unwrap(), Message::new("x").with_header("z", "9").with_header("a", "2"));
 }
 
+#[test]
+fn what_a_foreign_hop_takes_away_is_missing_and_nothing_else() {
+    let sent = Message::new("x")
+        .with_header("z", "1")
+        .with_header("a", "2")
+        .with_header("z", "3")
+        .with_header("m", "4");
+    let received = through(&sent, |table| {
+        table.remove("a");
+        table.insert("z".into(), long("1"));
+    });
+    assert_eq!(received.content.unwrap(), Message::new("x").with_header("z", "1").with_header("m", "4"));
+    let received = through(&sent, |table| {
+        table.retain(|name, _| name.as_str() == ORDER);
+    });
+    assert_eq!(received.content.unwrap(), Message::new("x"));
+    // It has become what is no portable header.
+    let received = through(&sent, |table| {
+        table.insert("a".into(), AMQPValue::FieldTable(FieldTable::default()));
+    });
+    assert!(received.extensions().get::<NativeHeaders>().unwrap().0.contains_key("a"));
+    let expected = Message::new("x").with_header("z", "1").with_header("z", "3").with_header("m", "4");
+    assert_eq!(received.content.unwrap(), expected);
+}
+
 // --- what cannot be read
 
 #[test]
@@ -342,6 +367,12 @@ fn a_tombstone_with_a_body_is_undecodable_so_that_the_body_is_not_lost() {
     for word in [long("yes"), AMQPValue::LongInt(1), AMQPValue::Void, array(&[])] {
         assert_undecodable(&read(&word, b""), TOMBSTONE, b"", &word);
     }
+}
+
+#[test]
+fn a_malformed_list_of_headers_is_undecodable_also_where_there_are_none() {
+    let received = foreign(BasicProperties::default(), &[(ORDER, long("h"))]);
+    assert_undecodable(&received, ORDER, b"x", &long("h"));
 }
 
 // --- what is refused
