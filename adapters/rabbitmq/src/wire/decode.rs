@@ -20,13 +20,13 @@ pub(crate) fn decode(delivery: Delivery, token: Token, keyed: bool) -> Received 
     let table = delivery.properties.headers().as_ref().unwrap_or(&none);
     let mut native = FieldTable::default();
     let routing_key = keyed.then_some(delivery.routing_key);
-    let message =
-        fields(&delivery.properties, table, body.clone(), routing_key.as_ref()).and_then(|mut message| {
-            read_headers(table, &mut message, &mut native)?;
-            Ok(message)
-        });
-    let received = match message {
-        Ok(message) => Received::new(message, token),
+    let mut message = Message::default();
+    // Headers come first: what the broker wrote is shown also where ours are broken.
+    let read = read_headers(table, &mut message, &mut native).and_then(|()| {
+        read_fields(&delivery.properties, table, body.clone(), routing_key.as_ref(), &mut message)
+    });
+    let received = match read {
+        Ok(()) => Received::new(message, token),
         Err(error) => Received::undecodable(body, error, token),
     };
     match native.inner().is_empty() {
@@ -35,14 +35,14 @@ pub(crate) fn decode(delivery: Delivery, token: Token, keyed: bool) -> Received 
     }
 }
 
-fn fields(
+fn read_fields(
     properties: &lapin::BasicProperties,
     table: &FieldTable,
     body: Bytes,
     routing_key: Option<&ShortString>,
-) -> Result<Message> {
+    message: &mut Message,
+) -> Result<()> {
     let field = |name: &str| table.inner().get(name);
-    let mut message = Message::default();
     if !field(TOMBSTONE).map_or(Ok(false), |value| tombstone(value, &body))? {
         message.set_payload(body);
     }
@@ -67,7 +67,7 @@ fn fields(
         (None, Some(key)) if !key.as_str().is_empty() => Some(MessageKey::from(key.as_str())),
         (None, _) => None,
     });
-    Ok(message)
+    Ok(())
 }
 
 fn read_headers(table: &FieldTable, message: &mut Message, native: &mut FieldTable) -> Result<()> {

@@ -375,6 +375,16 @@ fn a_malformed_list_of_headers_is_undecodable_also_where_there_are_none() {
     assert_undecodable(&received, ORDER, b"x", &long("h"));
 }
 
+#[test]
+fn what_the_broker_wrote_is_shown_also_of_an_undecodable_message() {
+    for broken in [ORDER, TIME] {
+        let death = array(&[AMQPValue::FieldTable(FieldTable::default())]);
+        let received = foreign(BasicProperties::default(), &[(broken, long("h")), ("x-death", death)]);
+        assert_undecodable(&received, broken, b"x", &long("h"));
+        assert!(received.extensions().get::<NativeHeaders>().unwrap().0.contains_key("x-death"));
+    }
+}
+
 // --- what is refused
 
 #[test]
