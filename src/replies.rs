@@ -123,7 +123,7 @@ pub(crate) struct Mailbox {
     receiver: Mutex<Option<Arc<dyn Receiver>>>,
 }
 
-/// A return address. Their generations count up: after a loss the next one has another text, and whoever waits at the old one waits in vain.
+/// A return address, and its number among those that this broker has had one after another.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
     pub(crate) text: Text,

@@ -74,7 +74,8 @@ pub trait Adapter: fmt::Debug + Send + Sync + 'static {
     /// What is wrong.
     async fn health(&self) -> Result<()>;
 
-    /// Closes the connection. Open handles end as after a disconnect, and what their receivers hold comes again; the portable layer has closed its own before.
+    /// Closes the connection. Open handles end as after a disconnect, and what their receivers hold comes again; the portable layer has closed its
+    /// own before.
     ///
     /// # Errors
     /// What the broker says; the connection is closed all the same.
@@ -86,7 +87,7 @@ pub trait Adapter: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// The sending end of a channel, used by one task.
+/// The sending end of a channel: one call at a time, from any task.
 ///
 /// # Contract
 /// - *Order*: messages reach the broker in the order of the batch and of the calls; batches may be on their way at once.
@@ -153,14 +154,15 @@ pub trait Receiver: Send + Sync + 'static {
         None
     }
 
-    /// Settles each and answers each at once, where that needs no waiting. Used only with [`Receiver::try_receive`]. False: nothing was done, use [`Receiver::settle`]. May run at any time beside
-    /// it.
+    /// Settles each and answers each at once, where that needs no waiting. False: nothing was done, use [`Receiver::settle`]. Used only with
+    /// [`Receiver::try_receive`], and may run at any time beside it.
     fn try_settle(&self, batch: &mut [Settle]) -> bool {
         let _ = batch;
         false
     }
 
-    /// Settles each and answers each, in any order of deliveries; after a disconnect each with an error, at once. Works until [`Receiver::close`], also after [`Receiver::stop`].
+    /// Settles each and answers each, in any order of deliveries; after a disconnect each with an error, at once. Works until [`Receiver::close`],
+    /// also after [`Receiver::stop`].
     async fn settle(&self, batch: &mut [Settle]);
 
     /// Extends the lease of each and answers each.
