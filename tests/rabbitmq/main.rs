@@ -19,7 +19,9 @@ mod wait;
 mod attribution;
 mod faults;
 mod limits;
+mod parties;
 mod refusals;
+mod schedule;
 mod server;
 mod sharing;
 
@@ -43,6 +45,12 @@ type Tried = Result<(), Failed>;
 
 const fn part(name: &'static str, run: fn(Arc<Server>) -> BoxFuture<'static, Tried>) -> Part {
     Part { name, disturbs: false, run }
+}
+
+impl Part {
+    const fn disturbing(self) -> Self {
+        Self { disturbs: true, ..self }
+    }
 }
 
 fn main() -> ExitCode {
