@@ -33,6 +33,11 @@ pub(crate) struct RabbitAdapter {
 /// How long what has no deadline of its own may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How many messages RabbitMQ sends ahead from a queue in order: as many to every consumer, of whatever prefetch and release. What a consumer leaves
+/// unsettled goes to a line of its own, and the next consumer takes from its head as many as are sent ahead; if those were fewer, and that one left as
+/// well, they would go to the end of that line, behind what followed them.
+const AHEAD: usize = 32;
+
 impl RabbitAdapter {
     pub(crate) fn new(connection: &Connection) -> Result<Self> {
         let config = Config::read(connection)?;
@@ -187,10 +192,9 @@ impl RabbitAdapter {
         let messages = options.prefetch.messages;
         let (names, prefetch, members) = match queues {
             Queues::One(name) => (vec![name], messages, None),
-            // Each gets its share, though enough to work with when its turn comes alone: nobody else can have what waits there.
             Queues::Shards(base, count) => {
                 let names = (0..count).map(|number| shard(&base, number)).collect();
-                (names, (messages / count).max(messages.min(16)), Some(members(&base)))
+                (names, AHEAD, Some(members(&base)))
             }
         };
         let prefetch = u16::try_from(prefetch.max(1)).unwrap_or(u16::MAX);

@@ -76,7 +76,8 @@
 //!   otherwise (`frame_max`).
 //! - Id, type, correlation id, return address, media type and header names have at most 255 bytes; names of queues too. Times lie in the years 0 to 9999.
 //! - A delivery that is not settled within RabbitMQ's `consumer_timeout` (30 minutes) ends its channel; it comes again.
-//! - Prefetch is counted in messages. In order it is shared among the queues, each of which gets up to 16 of it in any case.
+//! - Prefetch is counted in messages. From each queue in order RabbitMQ sends 32 ahead whatever the prefetch is, of which no more are handed out than that
+//!   allows: with different numbers, consumers that leave one after another would turn messages around. A foreign consumer of such a queue must have 32, too.
 //! - A connection has at most 2047 channels. A sender or consumer takes one; in order a consumer takes one for each queue and one to be counted.
 //! - Text that is not UTF-8 in a property or header name ends the connection, which is lapin's limit; RabbitMQ dead-letters such a message in the end.
 //!

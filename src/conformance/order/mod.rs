@@ -131,6 +131,10 @@ async fn leaving(
     outlet.send_noting(&history, "p", &numbered("p", KEYS, 35..70)).await?;
     leave(inlet, held).await?;
     let next = lab.connect().await?;
+    // Somebody with less room than the first takes one and goes: what that one left must not turn around.
+    let mut passing = next.receiver_of(route.source(), 1).await?;
+    passing.take(1).await?;
+    passing.close().await?;
     let mut inlet = next.receiver_of(route.source(), 70).await?;
     let done = || history.is_complete(&[HERE]);
     inlet.drain(&history, HERE, "second", done).await?;
