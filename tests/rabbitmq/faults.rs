@@ -8,25 +8,27 @@ use crate::proxy::Proxy;
 use crate::rng::Rng;
 use crate::schedule::{Fault, HEARTBEAT, PARTIES, Schedule};
 use crate::server::{SETTLING, Server, fresh};
-use crate::wait::{now, sleep};
+use crate::wait::{HANG, now, sleep, until};
 use crate::{Part, Tried, part};
 use anybroker::channel::ChannelKind;
 use anybroker::rabbitmq::lapin;
+use anybroker::rabbitmq::lapin::message::DeliveryResult;
 use anybroker::rabbitmq::lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use anybroker::rabbitmq::lapin::types::{AMQPValue, FieldTable};
-use anybroker::{Broker, Channel, Config};
+use anybroker::{Broker, Channel, Config, Message};
 use libtest_mimic::Failed;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 pub(crate) const PARTS: &[Part] = &[
     part("faults/nothing-lost", |server| Box::pin(nothing_lost(server))).disturbing(),
+    part("faults/keys-keep-their-queues", |server| Box::pin(keys_keep_their_queues(server))).disturbing(),
     part("faults/settling", |server| Box::pin(settling(server))).disturbing(),
 ];
 
@@ -153,11 +155,62 @@ async fn settling(server: Arc<Server>) -> Tried {
         let _ = server.lapin().await?.queue_delete(name.into(), QueueDeleteOptions::default()).await;
         sleep(SETTLING).await;
     }
-    eprintln!("{}: of {MESSAGES} confirmed messages, a kill at once leaves {}, a kill after {SETTLING:?} {}", server.name, left[0], left[1]);
+    eprintln!(
+        "{}: of {MESSAGES} confirmed messages, a kill at once leaves {}, a kill after {SETTLING:?} {}",
+        server.name, left[0], left[1]
+    );
     match left[1] {
         MESSAGES => Ok(()),
         left => Err(format!("{left} of {MESSAGES} confirmed messages are left").into()),
     }
+}
+
+/// A server that starts makes its bindings anew: a key that then led to another queue would overtake what it has in the old one.
+async fn keys_keep_their_queues(server: Arc<Server>) -> Tried {
+    const KEYS: usize = 300;
+    const SHARDS: usize = 12;
+    let name = fresh("keys");
+    let config =
+        format!("[brokers.main]\nurl = \"{}\"\n[channels.{name}]\nrabbitmq.shards = {SHARDS}\n", server.url);
+    let broker = Broker::open(Config::from_toml(&config)?).await?;
+    let channel = Channel::named(ChannelKind::PointToPoint, name.clone()).order_per_key();
+    let mut places = Vec::new();
+    for _ in 0..2 {
+        let messages = (0..KEYS).map(|key| Message::new("x").with_key(format!("key {key}")));
+        broker
+            .producer(&channel)
+            .await?
+            .send_all(messages)
+            .await
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        let lapin = server.lapin().await?;
+        let place = Arc::new(Mutex::new(BTreeMap::new()));
+        for number in 0..SHARDS {
+            let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+            let queue = format!("{name}#{number}").into();
+            let consumer = lapin.basic_consume(queue, "".into(), options, FieldTable::default()).await?;
+            let place = Arc::clone(&place);
+            consumer.set_delegate(move |delivery: DeliveryResult| {
+                if let Ok(Some(delivery)) = delivery {
+                    place.lock().unwrap().insert(delivery.routing_key.to_string(), number);
+                }
+                std::future::ready(())
+            });
+        }
+        assert!(until(HANG, || place.lock().unwrap().len() == KEYS).await, "some do not arrive");
+        let place = place.lock().unwrap().clone();
+        places.push(place);
+        sleep(SETTLING).await;
+        server.kill_and_restart(Duration::ZERO).await?;
+    }
+    let moved = places[0].iter().filter(|(key, number)| places[1].get(*key) != Some(number)).count();
+    assert_eq!(moved, 0, "of {KEYS} keys have another queue");
+    sleep(SETTLING).await;
+    broker.delete(&channel).await?;
+    broker.delete(channel.dead_letters()).await?;
+    broker.close().await?;
+    Ok(())
 }
 
 fn kinds(schedule: &Schedule) -> BTreeMap<&'static str, usize> {

@@ -2,6 +2,7 @@
 //!
 //! - [`attribution`]: every confirm belongs to its message, however many come back or are refused beside it.
 //! - [`faults`]: nothing is lost and no key out of order while servers are killed and connections cut.
+//! - [`foreign`]: other clients read what we send, and send what we read.
 //! - [`limits`]: what the broker refuses although the adapter did not know.
 //! - [`refusals`]: each mistake has an error of its own.
 //! - [`sharing`]: consumers share the work of a channel in order.
@@ -18,6 +19,7 @@ mod wait;
 
 mod attribution;
 mod faults;
+mod foreign;
 mod limits;
 mod parties;
 mod refusals;
@@ -70,7 +72,9 @@ fn main() -> ExitCode {
 }
 
 fn parts() -> impl Iterator<Item = &'static Part> {
-    [attribution::PARTS, faults::PARTS, limits::PARTS, refusals::PARTS, sharing::PARTS].into_iter().flatten()
+    [attribution::PARTS, faults::PARTS, foreign::PARTS, limits::PARTS, refusals::PARTS, sharing::PARTS]
+        .into_iter()
+        .flatten()
 }
 
 fn trial(part: &'static Part, server: &Arc<Server>) -> Trial {

@@ -60,7 +60,12 @@ impl Run {
         self.faults.lock().unwrap().push(what.to_string());
     }
 
-    fn note(&self, producer: &str, message: &Message, result: &anybroker::Result<anybroker::message::Receipt>) {
+    fn note(
+        &self,
+        producer: &str,
+        message: &Message,
+        result: &anybroker::Result<anybroker::message::Receipt>,
+    ) {
         let outcome = result.as_ref().err().map(|error| error.outcome().unwrap_or(SendOutcome::Unknown));
         self.history.sent(producer, message, outcome);
         if outcome.is_none() {
@@ -79,7 +84,10 @@ fn open(url: &str) -> Broker {
     let config = Config::url(url).expect("the URL is one");
     let builder = Broker::builder().config(config).send_deadline(SEND_DEADLINE);
     let builder = builder.open_deadline(Duration::from_secs(5)).close_deadline(Duration::from_secs(5));
-    builder.backoff(Duration::from_millis(50), Duration::from_millis(500)).open_lazy().expect("it connects nothing")
+    builder
+        .backoff(Duration::from_millis(50), Duration::from_millis(500))
+        .open_lazy()
+        .expect("it connects nothing")
 }
 
 /// Sends until all is sent, several batches on their way at once.
@@ -134,7 +142,9 @@ pub(crate) async fn consume(run: Arc<Run>, url: String, name: String, mut rng: R
         let leaving = now() + Duration::from_secs(1) + rng.millis_below(9_000);
         while now() < leaving && !run.over.load(Ordering::Relaxed) {
             let consumer = consumer.as_mut().expect("it opens sooner or later");
-            let Some(received) = within(Duration::from_millis(100), consumer.receive()).await else { continue };
+            let Some(received) = within(Duration::from_millis(100), consumer.receive()).await else {
+                continue;
+            };
             let Ok(Some(delivery)) = received else {
                 run.fault(format_args!("{name}: an open consumer gives nothing more"));
                 return;

@@ -193,7 +193,14 @@ impl Registrar {
                 }
                 _ => Some(there),
             },
-            None => ordered.then_some(config.shards),
+            None if ordered => match self.shards(base).await? {
+                left if left > config.shards => {
+                    let what = format!("`{base}` has {left} shards of a declaration that was interrupted");
+                    return Err(error(ErrorKind::Conflict, what).with_help("delete the channel"));
+                }
+                _ => Some(config.shards),
+            },
+            None => None,
         };
         self.queue(&dead_letters(base), dead_letter_arguments()).await?;
         let bounded = binding.channel.requirements().bounded.is_some();
@@ -212,18 +219,19 @@ impl Registrar {
             };
         };
         self.exchange(exchange, ExchangeKind::Custom("x-consistent-hash".into())).await?;
-        self.queue(&members(base), dead_letter_arguments()).await?;
-        // The first is made last: where it is, all are.
-        for number in (0..shards).rev() {
-            let name = shard(base, number);
+        let mut names: Vec<String> = (0..shards).map(|number| shard(base, number)).collect();
+        // Which queue a key leads to depends on the order of the bindings, and a server that starts makes them anew in the order of the names.
+        names.sort_unstable();
+        for name in names {
             unsaid.adopted(self.queue(&name, arguments.clone()).await)?;
             // The key of such a binding is a weight.
             self.bind(&short("the queue's name", &name)?, exchange, "10".into()).await?;
         }
-        match from {
-            Some(place) => self.bind_exchange(exchange, &place.exchange, key).await,
-            None => Ok(()),
+        if let Some(place) = from {
+            self.bind_exchange(exchange, &place.exchange, key).await?;
         }
+        // Made last: where it is, all is.
+        self.queue(&members(base), dead_letter_arguments()).await
     }
 
     /// Which queues of that base there are; asks first for what is expected, as RabbitMQ ends the channel for what is not there.
@@ -232,15 +240,22 @@ impl Registrar {
             if !ordered && self.has_queue(base).await? {
                 return Ok(Some(Queues::One(base.to_owned())));
             }
-            if ordered && self.has_queue(&shard(base, 0)).await? {
-                let mut count = 1;
-                while self.has_queue(&shard(base, count)).await? {
-                    count += 1;
+            if ordered && self.has_queue(&members(base)).await? {
+                match self.shards(base).await? {
+                    0 => {}
+                    count => return Ok(Some(Queues::Shards(base.to_owned(), count))),
                 }
-                return Ok(Some(Queues::Shards(base.to_owned(), count)));
             }
         }
         Ok(None)
+    }
+
+    async fn shards(&mut self, base: &str) -> Result<usize> {
+        let mut count = 0;
+        while self.has_queue(&shard(base, count)).await? {
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// All of it is there.
@@ -297,12 +312,10 @@ impl Registrar {
     }
 
     async fn delete_queues(&mut self, base: &str) -> Result<()> {
-        if let Some(Queues::Shards(_, count)) = self.look(base, false).await? {
-            // The first goes first: without it, there are none.
-            for number in 0..count {
-                self.delete_queue(&shard(base, number)).await?;
-            }
-            self.delete_queue(&members(base)).await?;
+        // It goes first: without it, there are none. The others go from the last to the first, so that after an interruption the rest is found again.
+        self.delete_queue(&members(base)).await?;
+        for number in (0..self.shards(base).await?).rev() {
+            self.delete_queue(&shard(base, number)).await?;
         }
         self.delete_queue(base).await
     }

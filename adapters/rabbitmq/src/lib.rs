@@ -86,7 +86,7 @@
 //! - An address that is a name is used for exchange and queue alike. A table names the parts one by one:
 //!   `address = { exchange = "shop", routing-key = "order.created", queue = "billing" }`. They have to exist and are never made or deleted; without `exchange` it is the default
 //!   one, and without `routing-key` the message's key is it. A subscription through such an address has its own queue, bound with the routing key.
-//! - Nothing of ours is needed to be received: bare bodies, any properties; numbers, booleans and times in headers are read as their text, arrays as repeated headers. Tables
+//! - Nothing of ours is needed to be received: bare bodies, any properties; numbers, booleans and times in headers are read as their text, arrays as repeated headers. Decimals, tables
 //!   and what RabbitMQ itself wrote (`x-death`, …) are [`NativeHeaders`]. A header of ours that cannot be read makes a message undecodable, not fatal.
 //! - Other clients publish to the exchange, or straight to the queue through the default exchange; in order, to the exchange with the key as routing key.
 //! - Declaring again what exists otherwise is a conflict, RabbitMQ's own words included. A bound and a delivery limit that are not asked for are taken as they are; who sends in
