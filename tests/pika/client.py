@@ -9,6 +9,7 @@ import datetime
 import decimal
 import json
 import sys
+import time
 
 import pika
 
@@ -78,7 +79,9 @@ def ask(channel, message, at=None):
     channel.basic_consume(address, on_reply, auto_ack=True)
     properties = pika.BasicProperties(reply_to=address, **message.get("properties", {}))
     channel.basic_publish(message.get("exchange", ""), message.get("routing_key", ""), body(message), properties)
-    channel.connection.process_data_events(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while not replies and time.monotonic() < deadline:
+        channel.connection.process_data_events(1)
     if not replies:
         raise TimeoutError(f"no reply at {address} within {PATIENCE} s")
     return replies[0]

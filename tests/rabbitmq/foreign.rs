@@ -184,6 +184,7 @@ async fn dead_letters(server: Arc<Server>) -> Tried {
     assert_eq!(reason, Some(&AMQPValue::LongString("rejected".into())), "{native:?}");
     assert!(native.0.contains_key("x-death"), "{native:?}");
     letter.ack();
+    letters.close().await?;
     broker.delete(channel.dead_letters()).await?;
     broker.delete(&channel).await?;
     broker.close().await?;

@@ -129,7 +129,17 @@ impl RabbitAdapter {
             Target::Reply(address) => {
                 self.admit(address)?;
                 let name = short("the return address", address)?;
-                Ok((route("".into(), Some(name), To::Requester, Level::Broker), self.effective(None, false)))
+                let to = match address.starts_with(DIRECT_REPLIES) {
+                    false => To::Requester,
+                    true if registrar.has_queue(address).await? => To::DirectRequester,
+                    true => {
+                        return Err(error(
+                            ErrorKind::NotFound,
+                            format!("nobody waits at `{address}` any more"),
+                        ));
+                    }
+                };
+                Ok((route("".into(), Some(name), to, Level::Broker), self.effective(None, false)))
             }
             other => Err(unsupported(other)),
         }

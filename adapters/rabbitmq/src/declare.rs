@@ -122,7 +122,7 @@ impl Registrar {
         }
     }
 
-    async fn has_queue(&mut self, name: &str) -> Result<bool> {
+    pub(crate) async fn has_queue(&mut self, name: &str) -> Result<bool> {
         let name = short("the queue's name", name)?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;

@@ -46,7 +46,8 @@
 //! # Delivery semantics
 //!
 //! - At least once. A send is accepted once RabbitMQ has confirmed it: a quorum queue has it on the disks of most of its replicas. A message that no queue takes is
-//!   refused as `NotFound` on point-to-point, a reply to a requester who is gone as `Rejected`; on publish-subscribe nobody has to be subscribed.
+//!   refused as `NotFound` on point-to-point, a reply to a requester who is gone as `Rejected`; on publish-subscribe nobody has to be subscribed. Of RabbitMQ's direct replies only the first to a
+//!   requester says `NotFound` when that one is gone: they come back even where they arrive, so that no later one can tell.
 //! - An acknowledgement counts on the live channel; RabbitMQ answers none. `Consumer::flush` waits until the broker has them. One that was under way when the connection
 //!   went leads to a second delivery.
 //! - In order, the routing key is the message's key, so that other clients agree on the queue. One consumer at a time has a queue; every second each one counts how many

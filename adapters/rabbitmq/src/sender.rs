@@ -35,6 +35,8 @@ pub(crate) enum To {
     Subscriptions,
     /// A requester, who may be gone.
     Requester,
+    /// A requester with RabbitMQ's direct replies: they come back even where they arrive.
+    DirectRequester,
 }
 
 /// The sending end, on a channel of its own.
@@ -148,7 +150,10 @@ impl RabbitSender {
         batch: &[Message],
     ) -> Result<impl Future<Output = Vec<Result<Receipt>>> + Send + use<>> {
         let ledger = self.alive()?.clone();
-        let options = BasicPublishOptions { mandatory: self.route.to != To::Subscriptions, immediate: false };
+        let options = BasicPublishOptions {
+            mandatory: matches!(self.route.to, To::Queue | To::Requester),
+            immediate: false,
+        };
         let prepared: Vec<_> = batch.iter().map(|message| self.prepare(message)).collect();
         let (channel, route) = (&self.channel, &*self.route);
         let mut steps: Vec<Step<'_>> = prepared
