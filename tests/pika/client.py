@@ -10,6 +10,7 @@ import decimal
 import json
 import sys
 import time
+import zlib
 
 import pika
 
@@ -30,7 +31,7 @@ def publish(channel, messages):
     for message in messages:
         channel.basic_publish(
             message.get("exchange", ""),
-            message.get("routing_key", ""),
+            routing_key(message),
             body(message),
             pika.BasicProperties(**message.get("properties", {})),
             mandatory=True,
@@ -127,6 +128,13 @@ def shown(method, properties, content):
         "headers": properties.headers,
         "body": content,
     }
+
+
+def routing_key(message):
+    """The one that is given, or the one that leads a key to its queue."""
+    if "bucket_of" in message:
+        return "#" + str(zlib.crc32(message["bucket_of"].encode()) % 120)
+    return message.get("routing_key", "")
 
 
 def body(message):

@@ -176,7 +176,8 @@ async fn keys_keep_their_queues(server: Arc<Server>) -> Tried {
     let channel = Channel::named(ChannelKind::PointToPoint, name.clone()).order_per_key();
     let mut places = Vec::new();
     for _ in 0..2 {
-        let messages = (0..KEYS).map(|key| Message::new("x").with_key(format!("key {key}")));
+        let messages = (0..KEYS)
+            .map(|key| Message::new("x").with_key(format!("key {key}")).with_id(format!("id of key {key}")));
         broker
             .producer(&channel)
             .await?
@@ -193,7 +194,7 @@ async fn keys_keep_their_queues(server: Arc<Server>) -> Tried {
             let place = Arc::clone(&place);
             consumer.set_delegate(move |delivery: DeliveryResult| {
                 if let Ok(Some(delivery)) = delivery {
-                    place.lock().unwrap().insert(delivery.routing_key.to_string(), number);
+                    place.lock().unwrap().insert(delivery.properties.message_id().clone(), number);
                 }
                 std::future::ready(())
             });

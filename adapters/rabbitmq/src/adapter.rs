@@ -5,7 +5,7 @@ use crate::error::{error, operation, within};
 use crate::link::{Link, Links, Purpose};
 use crate::names::{DIRECT_REPLIES, Place, REPLIES, members, shard, short, unique};
 use crate::receiver::RabbitReceiver;
-use crate::sender::{RabbitSender, Route, To};
+use crate::sender::{RabbitSender, Route, Routing, To};
 use crate::server::Server;
 use crate::shard::{Shard, Terms};
 use anybroker_contract::{
@@ -94,9 +94,9 @@ impl RabbitAdapter {
         link: &Link,
         registrar: &mut Registrar,
     ) -> Result<(Route, Capabilities)> {
-        let route = |exchange, routing_key, to, level| Route {
+        let route = |exchange, routing, to, level| Route {
             exchange,
-            routing_key,
+            routing,
             to,
             level,
             bounded: false,
@@ -106,17 +106,23 @@ impl RabbitAdapter {
             Target::Channel(binding) => {
                 let place = Place::of(binding)?;
                 registrar.require_exchange(&place.exchange).await?;
+                let routing = match (place.routing_key, place.foreign) {
+                    (Some(key), _) => Routing::Fixed(key),
+                    (None, true) => Routing::Key,
+                    // Some of the subscriptions may be in order.
+                    (None, false) => Routing::Bucket,
+                };
                 if binding.channel.kind() == ChannelKind::PublishSubscribe {
-                    let route = route(place.exchange, place.routing_key, To::Subscriptions, Level::Durable);
+                    let route = route(place.exchange, routing, To::Subscriptions, Level::Durable);
                     return Ok((route, self.effective(None, true)));
                 }
                 // The queues of an exchange that was named are whoever's: each key may lead to another.
                 let ordered = match place.foreign && !place.exchange.as_str().is_empty() {
-                    true => place.routing_key.is_none(),
+                    true => matches!(routing, Routing::Key),
                     false => matches!(registrar.find(&place.base, binding).await?, Queues::Shards(..)),
                 };
-                let key = if ordered { None } else { place.routing_key };
-                let mut route = route(place.exchange, key, To::Queue, Level::Durable);
+                let routing = if ordered && !place.foreign { Routing::Bucket } else { routing };
+                let mut route = route(place.exchange, routing, To::Queue, Level::Durable);
                 route.bounded = binding.channel.requirements().bounded.is_some();
                 Ok((route, self.effective(Some(binding), ordered)))
             }
@@ -124,7 +130,10 @@ impl RabbitAdapter {
                 let name = dead_letters_of(binding, of.as_ref())?;
                 registrar.require_queue(&name).await?;
                 let name = short("the queue's name", &name)?;
-                Ok((route("".into(), Some(name), To::Queue, Level::Durable), self.effective(None, false)))
+                Ok((
+                    route("".into(), Routing::Fixed(name), To::Queue, Level::Durable),
+                    self.effective(None, false),
+                ))
             }
             Target::Reply(address) => {
                 self.admit(address)?;
@@ -139,7 +148,7 @@ impl RabbitAdapter {
                         ));
                     }
                 };
-                Ok((route("".into(), Some(name), to, Level::Broker), self.effective(None, false)))
+                Ok((route("".into(), Routing::Fixed(name), to, Level::Broker), self.effective(None, false)))
             }
             other => Err(unsupported(other)),
         }

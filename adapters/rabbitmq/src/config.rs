@@ -1,3 +1,4 @@
+use crate::buckets::BUCKETS;
 use crate::error::error;
 use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings};
 use serde::Deserialize;
@@ -65,8 +66,9 @@ impl Default for ChannelConfig {
 impl ChannelConfig {
     pub(crate) fn read(settings: &Settings) -> Result<Self> {
         let config: Self = settings.read().map_err(|e| e.at("rabbitmq"))?;
-        if !(1..=256).contains(&config.shards) {
-            return Err(wrong(format!("`shards` is {}", config.shards)).with_help("choose from 1 to 256"));
+        if !(1..=BUCKETS).contains(&config.shards) {
+            return Err(wrong(format!("`shards` is {}", config.shards))
+                .with_help(format!("choose from 1 to {BUCKETS}")));
         }
         Ok(config)
     }

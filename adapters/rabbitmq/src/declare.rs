@@ -1,9 +1,10 @@
 //! Making, finding and deleting what channels are made of.
 
+use crate::buckets::of_shard;
 use crate::config::ChannelConfig;
 use crate::error::{error, operation, within};
 use crate::link::Link;
-use crate::names::{Place, dead_letters, members, shard, short};
+use crate::names::{Place, dead_letters, members, others, shard, short};
 use anybroker_contract::{Binding, ChannelKind, Clock, Declare, ErrorKind, Result, Subscription, Text};
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
@@ -68,7 +69,7 @@ impl Registrar {
             self.verify(&place, binding).await?;
         }
         if binding.channel.kind() == ChannelKind::PublishSubscribe {
-            return self.exchange(&place.exchange, ExchangeKind::Fanout).await;
+            return self.exchange(&place.exchange, ExchangeKind::Fanout, FieldTable::default()).await;
         }
         let ordered = binding.channel.requirements().order_per_key;
         self.queues(&place.exchange, None, &place.base, place.binding_key(), ordered, binding).await
@@ -181,7 +182,9 @@ impl Registrar {
         binding: &Binding,
     ) -> Result<()> {
         let config = ChannelConfig::read(&binding.settings)?;
-        let shards = match self.look(base, ordered).await? {
+        let there = self.look(base, ordered).await?;
+        let complete = matches!(there, Some(Queues::Shards(..)));
+        let shards = match there {
             Some(Queues::One(_)) => None,
             Some(Queues::Shards(_, there)) => match binding.settings.get("shards") {
                 Some(_) if there != config.shards => {
@@ -213,20 +216,24 @@ impl Registrar {
             return match from {
                 Some(place) => self.bind(&name, &place.exchange, key).await,
                 None => {
-                    self.exchange(exchange, ExchangeKind::Direct).await?;
+                    self.exchange(exchange, ExchangeKind::Direct, FieldTable::default()).await?;
                     self.bind(&name, exchange, key).await
                 }
             };
         };
-        self.exchange(exchange, ExchangeKind::Custom("x-consistent-hash".into())).await?;
-        let mut names: Vec<String> = (0..shards).map(|number| shard(base, number)).collect();
-        // Which queue a key leads to depends on the order of the bindings, and a server that starts makes them anew in the order of the names.
-        names.sort_unstable();
-        for name in names {
+        let others = short("the exchange's name", &others(base))?;
+        self.exchange(&others, ExchangeKind::Fanout, FieldTable::default()).await?;
+        let mut alternate = FieldTable::default();
+        alternate.insert("alternate-exchange".into(), AMQPValue::LongString(others.as_str().into()));
+        self.exchange(exchange, ExchangeKind::Direct, alternate).await?;
+        for number in 0..shards {
+            let name = shard(base, number);
             unsaid.adopted(self.queue(&name, arguments.clone()).await)?;
-            // The key of such a binding is a weight.
-            self.bind(&short("the queue's name", &name)?, exchange, "10".into()).await?;
+            if !complete {
+                self.bind_all(&short("the queue's name", &name)?, exchange, of_shard(number, shards)).await?;
+            }
         }
+        self.bind(&short("the queue's name", &shard(base, 0))?, &others, ShortString::default()).await?;
         if let Some(place) = from {
             self.bind_exchange(exchange, &place.exchange, key).await?;
         }
@@ -287,10 +294,15 @@ impl Registrar {
         found(self.answer(channel.exchange_declare(name.clone(), kind, passive, FieldTable::default())).await)
     }
 
-    async fn exchange(&mut self, name: &ShortString, kind: ExchangeKind) -> Result<()> {
+    async fn exchange(
+        &mut self,
+        name: &ShortString,
+        kind: ExchangeKind,
+        arguments: FieldTable,
+    ) -> Result<()> {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let channel = self.channel().await?;
-        self.answer(channel.exchange_declare(name.clone(), kind, durable, FieldTable::default())).await
+        self.answer(channel.exchange_declare(name.clone(), kind, durable, arguments)).await
     }
 
     async fn queue(&mut self, name: &str, arguments: FieldTable) -> Result<()> {
@@ -305,6 +317,22 @@ impl Registrar {
         self.answer(channel.queue_bind(queue, exchange, key, options, FieldTable::default())).await
     }
 
+    /// With each of the keys. Only what is asked next tells whether it went well.
+    async fn bind_all(
+        &mut self,
+        queue: &ShortString,
+        exchange: &ShortString,
+        keys: impl Iterator<Item = ShortString>,
+    ) -> Result<()> {
+        let channel = self.channel().await?;
+        for key in keys {
+            let (queue, exchange, options) =
+                (queue.clone(), exchange.clone(), QueueBindOptions { nowait: true });
+            self.answer(channel.queue_bind(queue, exchange, key, options, FieldTable::default())).await?;
+        }
+        Ok(())
+    }
+
     async fn bind_exchange(&mut self, to: &ShortString, from: &ShortString, key: ShortString) -> Result<()> {
         let (to, from, options) = (to.clone(), from.clone(), ExchangeBindOptions::default());
         let channel = self.channel().await?;
@@ -317,6 +345,7 @@ impl Registrar {
         for number in (0..self.shards(base).await?).rev() {
             self.delete_queue(&shard(base, number)).await?;
         }
+        self.delete_exchange(&short("the exchange's name", &others(base))?).await?;
         self.delete_queue(base).await
     }
 

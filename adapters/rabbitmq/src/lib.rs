@@ -27,11 +27,11 @@
 //! | publish-subscribe `events` | a fanout exchange of that name |
 //! | a named subscription `kitchen` | a quorum queue `events/kitchen`, bound to it |
 //! | an ephemeral subscription | an exclusive queue `events/~…`, gone with its connection |
-//! | either of the first and third in order | a consistent-hash exchange `orders` (`events/kitchen`), and quorum queues `orders#0`, `orders#1`, … with a single active consumer each; a queue `orders#members`, in which consumers are counted |
+//! | either of the first and third in order | a direct exchange `orders` (`events/kitchen`), and quorum queues `orders#0`, `orders#1`, … with a single active consumer each, among which 120 routing keys are divided; a queue `orders#members`, in which consumers are counted; a fanout exchange `orders#others`, for routing keys that are none of these |
 //! | dead letters | a quorum queue `orders#dead-letters` (`events/kitchen#dead-letters`) |
 //! | a return address | an exclusive queue `anybroker.reply.…` |
 //!
-//! All but the exclusive ones is durable. The plugin `rabbitmq_consistent_hash_exchange` has to be enabled where a channel is in order; it comes with RabbitMQ.
+//! All but the exclusive ones is durable. No plugin is needed.
 //!
 //! How fields are written:
 //!
@@ -50,7 +50,8 @@
 //!   requester says `NotFound` when that one is gone: they come back even where they arrive, so that no later one can tell.
 //! - An acknowledgement counts on the live channel; RabbitMQ answers none. `Consumer::flush` waits until the broker has them. One that was under way when the connection
 //!   went leads to a second delivery.
-//! - In order, the routing key is the message's key, so that other clients agree on the queue. One consumer at a time has a queue; every second each one counts how many
+//! - In order, the routing key is `#` and the message's key as CRC-32 modulo 120, which leads to the same queue as long as the channel exists. (RabbitMQ's own
+//!   consistent-hash exchange moves keys to other queues when a server of 3.10 or 4.0 starts.) One consumer at a time has a queue; every second each one counts how many
 //!   there are and gives away what is more than its share: it stops handing out of that queue, has ten seconds to finish, and queues up again behind the others. A
 //!   consumer that leaves keeps its queues until all it holds is settled, then closes its channels: the next one begins where it ended.
 //! - A retry is held by the consumer, its attempts counted there. What comes back (a lost connection, a consumer that leaves or dies) comes first again.
@@ -67,7 +68,7 @@
 //! # Capabilities
 //!
 //! Natively: both kinds of channel, named and ephemeral subscriptions, durability, dead letters, bounds (point-to-point), return addresses. Order per key is
-//! built from a consistent-hash exchange and queues with one active consumer. Delayed retry and expiry come from the portable layer. Not there: a start position in the past, as
+//! built from queues with one active consumer. Delayed retry and expiry come from the portable layer. Not there: a start position in the past, as
 //! queues hold what came after they were made; and counting attempts over consumers, as RabbitMQ counts what was only given back, too (3.10 and 4.0 count every return, 4.3 those by
 //! rejection): its own count is among the delivery's extensions, as `x-delivery-count` of [`NativeHeaders`].
 //!
@@ -89,7 +90,9 @@
 //!   one, and without `routing-key` the message's key is it. A subscription through such an address has its own queue, bound with the routing key.
 //! - Nothing of ours is needed to be received: bare bodies, any properties; numbers, booleans and times in headers are read as their text, arrays as repeated headers. Decimals, tables
 //!   and what RabbitMQ itself wrote (`x-death`, …) are [`NativeHeaders`]. A header of ours that cannot be read makes a message undecodable, not fatal.
-//! - Other clients publish to the exchange, or straight to the queue through the default exchange; in order, to the exchange with the key as routing key.
+//! - Other clients publish to the exchange, or straight to the queue through the default exchange; in order, to the exchange with the
+//!   routing key of the message's key, `"#" + str(zlib.crc32(key) % 120)` in Python, and the key itself in the header `cloudEvents:partitionkey`. With the key as routing key it is in order too,
+//!   though in the first queue with all others that are sent so.
 //! - Declaring again what exists otherwise is a conflict, RabbitMQ's own words included. A bound and a delivery limit that are not asked for are taken as they are; who sends in
 //!   order to a channel with a bound has to ask for it, so that a refusal cannot let the next message of its key overtake. `declare = "never"` takes what exists as it is, on trust: AMQP cannot be asked what a queue is like.
 //!
@@ -100,6 +103,7 @@
 
 mod adapter;
 mod balance;
+mod buckets;
 mod config;
 mod declare;
 mod error;

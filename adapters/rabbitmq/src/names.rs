@@ -91,6 +91,11 @@ pub(crate) fn shard(base: &str, number: usize) -> String {
     format!("{base}#{number}")
 }
 
+/// An exchange that takes what other clients send to a channel in order with the key itself as routing key.
+pub(crate) fn others(base: &str) -> String {
+    format!("{base}#others")
+}
+
 pub(crate) fn dead_letters(base: &str) -> String {
     format!("{base}#dead-letters")
 }

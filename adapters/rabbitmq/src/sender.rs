@@ -1,3 +1,4 @@
+use crate::buckets;
 use crate::error::{error, lost, too_large, within};
 use crate::ledger::{self, Batch, Identity, Published, Sent};
 use crate::link::{FAREWELL, Told};
@@ -18,13 +19,22 @@ use tokio::sync::{mpsc, oneshot};
 /// Where a sender publishes to, and what its results mean.
 pub(crate) struct Route {
     pub(crate) exchange: ShortString,
-    /// The routing key of every message; none where the message's key is it.
-    pub(crate) routing_key: Option<ShortString>,
+    pub(crate) routing: Routing,
     pub(crate) to: To,
     pub(crate) level: Level,
     /// The broker refuses what is too much: then it is sent again until there is room.
     pub(crate) bounded: bool,
     pub(crate) frame_max: usize,
+}
+
+/// What the routing key of a message is.
+pub(crate) enum Routing {
+    /// The same for all.
+    Fixed(ShortString),
+    /// The message's key.
+    Key,
+    /// The bucket of the message's key.
+    Bucket,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,8 +56,8 @@ pub(crate) struct RabbitSender {
     ledger: Option<mpsc::UnboundedSender<Batch>>,
     ended: Option<oneshot::Receiver<()>>,
     clock: Arc<dyn Clock>,
-    /// Gives a message without id and key a routing key of its own.
-    spread: u64,
+    /// Gives a message without key a routing key of its own.
+    spread: usize,
     told: Told,
 }
 
@@ -66,26 +76,21 @@ impl RabbitSender {
     }
 
     fn routing_key(&mut self, message: &Message) -> ShortString {
-        if let Some(key) = &self.route.routing_key {
-            return key.clone();
-        }
-        let text = match (message.key(), message.id()) {
-            (Some(key), _) => match key.as_text() {
-                Some(text) if text.len() <= 255 => text.into(),
+        self.spread = self.spread.wrapping_add(1);
+        match (&self.route.routing, message.key()) {
+            (Routing::Fixed(key), _) => key.clone(),
+            (Routing::Bucket, Some(key)) => buckets::of_key(key.as_bytes()),
+            (_, None) => buckets::numbered(self.spread),
+            (Routing::Key, Some(key)) => {
+                let text = key.as_text().and_then(|text| ShortString::try_new(text).ok());
                 // AMQP has no place for it: any text will do that is the same for the same key.
-                _ => format!("fnv-{:016x}", fnv1a(key.as_bytes())),
-            },
-            (None, Some(id)) if id.to_text().len() <= 255 => id.to_string(),
-            (None, _) => {
-                self.spread += 1;
-                self.spread.to_string()
+                text.unwrap_or_else(|| buckets::of_key(key.as_bytes()))
             }
-        };
-        ShortString::try_new(text).unwrap_or_default()
+        }
     }
 
     fn prepare(&mut self, message: &Message) -> Result<(ShortString, Published, BasicProperties)> {
-        let properties = wire::encode(message, self.route.routing_key.is_none())?;
+        let properties = wire::encode(message)?;
         let key = self.routing_key(message);
         let id = properties.message_id().as_ref().map(ShortString::as_str);
         let identity = Identity::new(key.as_str(), id, message.body());
@@ -113,7 +118,7 @@ enum Step<'a> {
 #[async_trait]
 impl Sender for RabbitSender {
     fn measure(&self, message: &Message) -> Result<usize> {
-        wire::measure(message, self.route.routing_key.is_none(), self.route.frame_max)
+        wire::measure(message, self.route.frame_max)
     }
 
     async fn send_batch(&mut self, batch: &[Message]) -> Result<Confirm> {
@@ -240,15 +245,17 @@ impl Route {
 
     /// The message came back.
     pub(crate) fn unroutable(&self) -> Error {
-        let (exchange, key) = (self.exchange.as_str(), self.routing_key.as_ref().map(ShortString::as_str));
+        let exchange = self.exchange.as_str();
+        let key = match &self.routing {
+            Routing::Fixed(key) => key.as_str(),
+            Routing::Key | Routing::Bucket => "",
+        };
         match self.to {
-            To::Requester => {
-                error(ErrorKind::Rejected, format!("nobody waits at `{}` any more", key.unwrap_or_default()))
-            }
+            To::Requester => error(ErrorKind::Rejected, format!("nobody waits at `{}` any more", key)),
             _ => error(
                 ErrorKind::NotFound,
                 match exchange {
-                    "" => format!("there is no queue `{}`", key.unwrap_or_default()),
+                    "" => format!("there is no queue `{}`", key),
                     _ => format!("the exchange `{exchange}` leads this message to no queue"),
                 },
             )
@@ -271,11 +278,4 @@ impl Route {
 
 fn gone() -> Error {
     error(ErrorKind::Disconnected, "the connection or its channel is gone")
-}
-
-/// The same text for the same key, in every process and release.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

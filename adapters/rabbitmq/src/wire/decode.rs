@@ -1,4 +1,5 @@
 use super::{ESCAPE, EXPIRY, FIELDS, KEY, KIND, ORDER, TIME, TOMBSTONE, is_the_brokers};
+use crate::buckets::is_bucket;
 use crate::error::error;
 use anybroker_contract::{
     Bytes, Error, ErrorKind, Headers, Kind, Message, MessageKey, Received, Result, Text, Timestamp, Token,
@@ -13,13 +14,14 @@ use std::collections::HashMap;
 #[non_exhaustive]
 pub struct NativeHeaders(pub FieldTable);
 
-/// The delivery as the contract has it. With `keyed`, the routing key is the key of a message that says nothing else.
+/// The delivery as the contract has it. With `keyed`, the routing key is the key of a message that says nothing else,
+/// unless it is a bucket.
 pub(crate) fn decode(delivery: Delivery, token: Token, keyed: bool) -> Received {
     let body = Bytes::from(delivery.data);
     let none = FieldTable::default();
     let table = delivery.properties.headers().as_ref().unwrap_or(&none);
     let mut native = FieldTable::default();
-    let routing_key = keyed.then_some(delivery.routing_key);
+    let routing_key = Some(delivery.routing_key).filter(|key| keyed && !is_bucket(key.as_str()));
     let mut message = Message::default();
     // Headers come first: what the broker wrote is shown also where ours are broken.
     let read = read_headers(table, &mut message, &mut native).and_then(|()| {

@@ -14,8 +14,8 @@ type Table = BTreeMap<ShortString, AMQPValue>;
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 
-/// All fields but the payload. `keyless` says that a missing key has to be said, since the routing key is something else.
-pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties> {
+/// All fields but the payload.
+pub(crate) fn encode(message: &Message) -> Result<BasicProperties> {
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
     if let Some(id) = message.id() {
         properties = properties.with_message_id(short("id", &id.to_text())?);
@@ -45,10 +45,8 @@ pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties
     if let Some(kind) = message.kind() {
         put(KIND, text(kind.as_str()));
     }
-    match message.key() {
-        Some(key) => put(KEY, text(key.as_bytes())),
-        None if keyless => put(KEY, AMQPValue::Void),
-        None => {}
+    if let Some(key) = message.key() {
+        put(KEY, text(key.as_bytes()));
     }
     if let Some(at) = message.expires_at() {
         put(EXPIRY, text(rfc3339("expiry", at)?));
@@ -64,8 +62,8 @@ pub(crate) fn encode(message: &Message, keyless: bool) -> Result<BasicProperties
 }
 
 /// Bytes on the wire: the payload and the frame of the properties, which has to be one.
-pub(crate) fn measure(message: &Message, keyless: bool, frame_max: usize) -> Result<usize> {
-    let properties = encode(message, keyless)?;
+pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
+    let properties = encode(message)?;
     let texts = [
         properties.message_id(),
         properties.kind(),

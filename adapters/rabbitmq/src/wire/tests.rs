@@ -38,9 +38,7 @@ fn every_field_comes_back() {
         Message::new(&b"\0\xff"[..]).with_header("h", &b"\xff\0"[..]),
         full(),
     ] {
-        for keyless in [true, false] {
-            assert_eq!(there_and_back(&message, keyless), message);
-        }
+        assert_eq!(there_and_back(&message), message);
     }
 }
 
@@ -58,7 +56,7 @@ fn headers_come_back_in_order_repeated_and_without_value() {
         Message::new("").with_header("a", "1").with_header("A", "2").with_header("é", "3"),
         Message::new("").with_header("n".repeat(255), "1"),
     ] {
-        assert_eq!(there_and_back(&message, true), message);
+        assert_eq!(there_and_back(&message), message);
     }
 }
 
@@ -66,14 +64,14 @@ fn headers_come_back_in_order_repeated_and_without_value() {
 fn headers_with_names_that_mean_something_else_come_back() {
     for name in RESERVED {
         let alone = Message::new("body").with_header(*name, "mine");
-        assert_eq!(there_and_back(&alone, true), alone);
+        assert_eq!(there_and_back(&alone), alone);
         let among = full()
             .with_header("z", "1")
             .with_header(*name, "mine")
             .with_header("b", "2")
             .with_header(*name, None);
-        assert_eq!(there_and_back(&among, false), among);
-        let table = encode(&alone, false).unwrap().headers().clone().unwrap();
+        assert_eq!(there_and_back(&among), among);
+        let table = encode(&alone).unwrap().headers().clone().unwrap();
         let field = table.inner().get(*name).and_then(AMQPValue::as_long_string);
         assert_ne!(field, Some(&"mine".into()), "`{name}` would be taken for the broker's or ours");
     }
@@ -84,11 +82,10 @@ fn random_messages_come_back_and_are_measured() {
     let mut random = Random(0x5eed);
     for round in 0..5000 {
         let message = random.message();
-        let keyless = random.below(2) == 0;
-        assert_eq!(there_and_back(&message, keyless), message, "round {round}");
+        assert_eq!(there_and_back(&message), message, "round {round}");
         assert_eq!(
-            measure(&message, keyless, usize::MAX).unwrap(),
-            on_the_wire(&message, keyless),
+            measure(&message, usize::MAX).unwrap(),
+            on_the_wire(&message),
             "round {round}: {message:?}"
         );
     }
@@ -98,7 +95,7 @@ fn random_messages_come_back_and_are_measured() {
 
 #[test]
 fn native_fields_are_where_any_client_looks() {
-    let properties = encode(&full(), true).unwrap();
+    let properties = encode(&full()).unwrap();
     assert_eq!(properties.message_id(), &Some("id-1".into()));
     assert_eq!(properties.kind(), &Some("order".into()));
     assert_eq!(properties.correlation_id(), &Some("conversation".into()));
@@ -123,21 +120,9 @@ fn native_fields_are_where_any_client_looks() {
 }
 
 #[test]
-fn a_missing_key_is_said_only_where_the_routing_key_is_something_else() {
-    let key = |message: &Message, keyless| {
-        let properties = encode(message, keyless).unwrap();
-        properties.headers().as_ref().and_then(|table| table.inner().get(KEY).cloned())
-    };
-    assert_eq!(key(&Message::new("x"), true), Some(AMQPValue::Void));
-    assert_eq!(key(&Message::new("x"), false), None);
-    assert_eq!(key(&Message::new("x").with_key(""), false), Some(long("")));
-    assert!(encode(&Message::new("x"), false).unwrap().headers().is_none(), "nothing to say, no table");
-}
-
-#[test]
 fn a_repeated_header_is_an_array() {
     let message = Message::new("").with_header("b", "1").with_header("a", "2").with_header("b", None);
-    let table = encode(&message, false).unwrap().headers().clone().unwrap();
+    let table = encode(&message).unwrap().headers().clone().unwrap();
     assert_eq!(table.inner().get("b"), Some(&array(&[long("1"), AMQPValue::Void])));
     assert_eq!(table.inner().get("a"), Some(&long("2")));
     assert_eq!(table.inner().get(ORDER), Some(&array(&[long("b"), long("a"), long("b")])));
@@ -261,6 +246,7 @@ fn a_routing_key_is_the_key_only_in_order_and_only_of_messages_that_say_nothing_
     assert_eq!(key("42", &[("other", long("h"))], true), some("42"));
     assert_eq!(key("42", &[], false), None);
     assert_eq!(key("", &[], true), None);
+    assert_eq!(key("#42", &[], true), None, "it is a bucket");
     assert_eq!(key("42", &[(KEY, long("7"))], true), some("7"));
     assert_eq!(key("42", &[(KEY, long(""))], true), some(""));
     assert_eq!(key("42", &[(KEY, long("7"))], false), some("7"));
@@ -405,7 +391,7 @@ fn what_is_too_long_is_refused_by_name() {
             ESCAPE.len() + 244,
         ),
     ] {
-        for error in [encode(&message, true).unwrap_err(), measure(&message, true, usize::MAX).unwrap_err()] {
+        for error in [encode(&message).unwrap_err(), measure(&message, usize::MAX).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::InvalidMessage);
             let said = error.to_string();
             assert!(said.starts_with(field), "{said}");
@@ -421,7 +407,7 @@ fn a_time_without_a_date_is_refused_by_name() {
         (Message::new("x").with_time(never), "the message's time"),
         (Message::new("x").with_expiry(never), "the message's expiry"),
     ] {
-        let error = encode(&message, true).unwrap_err();
+        let error = encode(&message).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidMessage);
         assert!(error.to_string().starts_with(field) && error.help().is_some(), "{error}");
     }
@@ -430,15 +416,15 @@ fn a_time_without_a_date_is_refused_by_name() {
 #[test]
 fn properties_have_to_fit_into_one_frame() {
     let message = full().with_header("large", "v".repeat(3000));
-    let frame = frame_of(&message, true);
-    assert!(measure(&message, true, frame).is_ok(), "it just fits");
-    let error = measure(&message, true, frame - 1).unwrap_err();
+    let frame = frame_of(&message);
+    assert!(measure(&message, frame).is_ok(), "it just fits");
+    let error = measure(&message, frame - 1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PayloadTooLarge);
     let said = error.to_string();
     assert!(said.contains(&format!("{frame} bytes")), "{said}");
     assert!(said.contains(&format!("{} bytes", frame - 1)), "{said}");
     let large = Message::new("b".repeat(100_000));
-    assert!(measure(&large, true, 4096).is_ok(), "bodies take as many frames as they need");
+    assert!(measure(&large, 4096).is_ok(), "bodies take as many frames as they need");
 }
 
 #[test]
@@ -451,10 +437,7 @@ fn a_message_is_measured_to_the_byte() {
         Message::new("body").with_header("a", "1").with_header("a", None).with_header("", "2"),
         full(),
     ] {
-        for keyless in [true, false] {
-            let size = measure(&message, keyless, usize::MAX).unwrap();
-            assert_eq!(size, on_the_wire(&message, keyless), "{message:?}");
-        }
+        assert_eq!(measure(&message, usize::MAX).unwrap(), on_the_wire(&message), "{message:?}");
     }
 }
 
@@ -464,7 +447,7 @@ fn a_header_that_is_repeated_many_times_takes_no_more_than_its_share() {
     let mut message = Message::new("x");
     *message.headers_mut() = headers;
     // Copying the array for each would take minutes.
-    assert_eq!(there_and_back(&message, true), message);
+    assert_eq!(there_and_back(&message), message);
 }
 
 // --- helpers
@@ -507,9 +490,9 @@ fn full() -> Message {
 }
 
 /// Encoded, written as bytes, read again and decoded.
-fn there_and_back(message: &Message, keyless: bool) -> Message {
-    let properties = parse(&written(&encode(message, keyless).unwrap()));
-    let received = receive(properties, message.body(), "made up", keyless);
+fn there_and_back(message: &Message) -> Message {
+    let properties = parse(&written(&encode(message).unwrap()));
+    let received = receive(properties, message.body(), "#7", true);
     assert!(received.extensions().is_empty(), "nothing of ours is taken for the broker's");
     received.content.unwrap()
 }
@@ -526,12 +509,12 @@ fn parse(bytes: &[u8]) -> BasicProperties {
 }
 
 /// The bytes of the frame that holds the properties: its kind, channel, size and end around class, weight, size of the body, and them.
-fn frame_of(message: &Message, keyless: bool) -> usize {
-    (1 + 2 + 4 + 1) + (2 + 2 + 8) + written(&encode(message, keyless).unwrap()).len()
+fn frame_of(message: &Message) -> usize {
+    (1 + 2 + 4 + 1) + (2 + 2 + 8) + written(&encode(message).unwrap()).len()
 }
 
-fn on_the_wire(message: &Message, keyless: bool) -> usize {
-    frame_of(message, keyless) + message.body().len()
+fn on_the_wire(message: &Message) -> usize {
+    frame_of(message) + message.body().len()
 }
 
 fn receive(properties: BasicProperties, body: &[u8], routing_key: &str, keyed: bool) -> Received {
@@ -554,7 +537,7 @@ fn through(
     message: &Message,
     hop: impl FnOnce(&mut std::collections::BTreeMap<lapin::types::ShortString, AMQPValue>),
 ) -> Received {
-    let properties = encode(message, false).unwrap();
+    let properties = encode(message).unwrap();
     let mut table = properties.headers().as_ref().unwrap().inner().clone();
     hop(&mut table);
     receive(properties.with_headers(table.into()), message.body(), "", false)
