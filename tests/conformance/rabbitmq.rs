@@ -2,7 +2,7 @@
 
 use crate::proxy::Proxy;
 use anybroker::adapter::{
-    Adapter, Auth, Binding, BoxFuture, Bytes, ChannelKind, Connection, Error, ErrorKind, Host, Result,
+    Adapter, Auth, Binding, BoxFuture, Bytes, ChannelKind, Clock, Connection, Error, ErrorKind, Host, Result,
     Secret, SystemClock, async_trait,
 };
 use anybroker::conformance::{Fixture, Hook, Timing};
@@ -27,6 +27,9 @@ pub(crate) struct Rabbit {
     /// The proxy's own: every check has another.
     runtime: Runtime,
 }
+
+/// Killed within about a second after a queue was declared, or after its own start, RabbitMQ comes back with the queue empty.
+const SETTLING: Duration = Duration::from_secs(3);
 
 impl Rabbit {
     /// The server whose URL is in that variable of the environment.
@@ -103,13 +106,18 @@ impl Fixture for Rabbit {
     }
 
     async fn restart(&self) -> Result<()> {
-        let mut restart = Command::new("scripts/brokers");
-        restart.args(["restart", self.name]);
-        let ended = tokio::task::spawn_blocking(move || restart.output()).await;
-        match ended {
-            Ok(Ok(output)) if output.status.success() => Ok(()),
-            other => Err(failed(format!("scripts/brokers restart: {other:?}"))),
+        let clock = SystemClock::new();
+        clock.sleep_until(clock.now() + SETTLING).await;
+        for command in ["kill", "restart"] {
+            let mut brokers = Command::new("scripts/brokers");
+            brokers.args([command, self.name]);
+            let ended = tokio::task::spawn_blocking(move || brokers.output()).await;
+            match ended {
+                Ok(Ok(output)) if output.status.success() => {}
+                other => return Err(failed(format!("scripts/brokers {command}: {other:?}"))),
+            }
         }
+        Ok(())
     }
 
     async fn cut(&self) -> Result<()> {

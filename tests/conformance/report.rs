@@ -28,6 +28,10 @@ impl Report {
                 let idle = never_shown(fixture, verdicts);
                 complete &= idle.is_empty();
                 idle.iter().for_each(|idle| text.push_str(&format!("  declared and never shown: {idle}\n")));
+                if documented(name).is_some_and(|told| told != column(verdicts)) {
+                    complete = false;
+                    text.push_str("  the matrix in src/docs/conformance.md says otherwise; CONFORMANCE_MATRIX=1 prints it anew\n");
+                }
             }
         }
         if std::env::var_os("CONFORMANCE_MATRIX").is_some() {
@@ -86,14 +90,29 @@ fn matrix(verdicts: &BTreeMap<String, BTreeMap<&'static str, Verdict>>) -> Strin
     for check in checks() {
         text.push_str(&format!("| {} |", check.name));
         for fixture in &fixtures {
-            text.push_str(match verdicts[*fixture].get(check.name) {
-                Some(Verdict::Passed) => " yes |",
-                Some(Verdict::Skipped(_)) => " – |",
-                Some(_) => " **no** |",
-                None => " |",
-            });
+            text.push_str(&format!(" {} |", verdicts[*fixture].get(check.name).map_or("", mark)));
         }
         text.push('\n');
     }
     text
+}
+
+const fn mark(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "yes",
+        Verdict::Skipped(_) => "–",
+        _ => "**no**",
+    }
+}
+
+fn column(verdicts: &BTreeMap<&'static str, Verdict>) -> BTreeMap<&'static str, &'static str> {
+    verdicts.iter().map(|(check, verdict)| (*check, mark(verdict))).collect()
+}
+
+/// What the documentation says of the adapter, if it does.
+fn documented(fixture: &str) -> Option<BTreeMap<&'static str, &'static str>> {
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim);
+    let mut rows = include_str!("../../src/docs/conformance.md").lines().filter(|line| line.starts_with('|'));
+    let at = cells(rows.next()?).position(|name| name == fixture)?;
+    rows.skip(1).map(|row| Some((cells(row).next()?, cells(row).nth(at)?))).collect()
 }

@@ -182,29 +182,7 @@ impl Registrar {
         binding: &Binding,
     ) -> Result<()> {
         let config = ChannelConfig::read(&binding.settings)?;
-        let there = self.look(base, ordered).await?;
-        let complete = matches!(there, Some(Queues::Shards(..)));
-        let shards = match there {
-            Some(Queues::One(_)) => None,
-            Some(Queues::Shards(_, there)) => match binding.settings.get("shards") {
-                Some(_) if there != config.shards => {
-                    let what =
-                        format!("`{base}` has {there} shards, and `shards` asks for {}", config.shards);
-                    return Err(error(ErrorKind::Conflict, what).with_help(
-                        "other numbers would move keys to other queues: leave it out, or delete the channel",
-                    ));
-                }
-                _ => Some(there),
-            },
-            None if ordered => match self.shards(base).await? {
-                left if left > config.shards => {
-                    let what = format!("`{base}` has {left} shards of a declaration that was interrupted");
-                    return Err(error(ErrorKind::Conflict, what).with_help("delete the channel"));
-                }
-                _ => Some(config.shards),
-            },
-            None => None,
-        };
+        let (shards, complete) = self.planned(base, ordered, binding, &config).await?;
         self.queue(&dead_letters(base), dead_letter_arguments()).await?;
         let bounded = binding.channel.requirements().bounded.is_some();
         let unsaid =
@@ -239,6 +217,37 @@ impl Registrar {
         }
         // Made last: where it is, all is.
         self.queue(&members(base), dead_letter_arguments()).await
+    }
+
+    /// How many queues in order there are or shall be, none where it is one without order; and whether all is there.
+    async fn planned(
+        &mut self,
+        base: &str,
+        ordered: bool,
+        binding: &Binding,
+        config: &ChannelConfig,
+    ) -> Result<(Option<usize>, bool)> {
+        match self.look(base, ordered).await? {
+            Some(Queues::One(_)) => Ok((None, true)),
+            Some(Queues::Shards(_, there)) => match binding.settings.get("shards") {
+                Some(_) if there != config.shards => {
+                    let what =
+                        format!("`{base}` has {there} shards, and `shards` asks for {}", config.shards);
+                    Err(error(ErrorKind::Conflict, what).with_help(
+                        "other numbers would move keys to other queues: leave it out, or delete the channel",
+                    ))
+                }
+                _ => Ok((Some(there), true)),
+            },
+            None if ordered => match self.shards(base).await? {
+                left if left > config.shards => {
+                    let what = format!("`{base}` has {left} shards of a declaration that was interrupted");
+                    Err(error(ErrorKind::Conflict, what).with_help("delete the channel"))
+                }
+                _ => Ok((Some(config.shards), false)),
+            },
+            None => Ok((None, false)),
+        }
     }
 
     /// Which queues of that base there are; asks first for what is expected, as RabbitMQ ends the channel for what is not there.

@@ -7,7 +7,7 @@
 //! | correlation id, return address, media type | `correlation_id`, `reply_to`, `content_type` |
 //! | time | `timestamp` in seconds, and the header `cloudEvents:time` (RFC 3339) to the millisecond |
 //! | kind | the header `cloudEvents:kind` |
-//! | key | the header `cloudEvents:partitionkey`; on an ordered channel also the routing key |
+//! | key | the header `cloudEvents:partitionkey` |
 //! | expiry | the header `cloudEvents:expirytime` (RFC 3339) |
 //! | no payload | an empty body and the header `cloudEvents:tombstone` |
 //! | headers | headers, as long strings; a repeated one is an array, one without value is void |
