@@ -12,6 +12,12 @@ impl<'a> Case<'a> {
     pub fn new(name: &'static str, run: impl FnMut() -> Sample + 'a) -> Self {
         Self { name, run: Box::new(run) }
     }
+
+    /// What it was named.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 impl fmt::Debug for Case<'_> {
@@ -62,7 +68,7 @@ impl fmt::Display for Ranking {
         };
         for row in &self.rows {
             let (speed, cpu) = (row.rate / base.rate, row.cpu / base.cpu);
-            writeln!(f, "| {} | {speed:.2} | {cpu:.2} | {:.2} | {:.0} |", row.name, row.rate / 1e6, row.cpu)?;
+            writeln!(f, "| {} | {speed:.2} | {cpu:.2} | {:.1} | {:.0} |", row.name, row.rate / 1e3, row.cpu)?;
         }
         Ok(())
     }

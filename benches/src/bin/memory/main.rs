@@ -10,11 +10,10 @@ mod ours;
 mod peers;
 mod transport;
 
-use anybroker_benches::{Case, Ranking};
+use anybroker_benches::{Case, Options};
 use bytes::Bytes;
 use ours::Anybroker;
 use peers::{AsyncChannel, Flume, Omniqueue, TokioBroadcast, TokioMpsc};
-use std::env;
 use tokio::runtime::{Builder, Runtime};
 use transport::{BATCH, Job, Shape, run};
 
@@ -22,13 +21,9 @@ use transport::{BATCH, Job, Shape, run};
 const MESSAGES: usize = 3200 * BATCH;
 
 fn main() {
-    let rounds = option("--rounds").map_or(5, |rounds| rounds.parse().unwrap());
-    let workers = option("--workers").map_or(2, |workers| workers.parse().unwrap());
-    let group = option("--group").unwrap_or_default();
-    let only = option("--only").unwrap_or_default();
-    let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
-    println!("| | speed | CPU | M msg/s | ns CPU |");
-    println!("|---|---:|---:|---:|---:|");
+    let options = Options::read(5);
+    let runtime = Builder::new_multi_thread().worker_threads(options.workers).enable_all().build().unwrap();
+    println!("{}", Options::HEAD);
     for (shape, title) in [
         (Shape::Competing(1), "1 to 1"),
         (Shape::Competing(4), "4 to 4, competing"),
@@ -38,26 +33,19 @@ fn main() {
             for size in [64, 1024] {
                 let how = if batched { "batches of 64" } else { "one at a time" };
                 let title = format!("{title}, {how}, {size} B");
-                if !title.contains(&group) {
-                    continue;
-                }
-                println!("| **{title}** | | | | |");
-                let payload = Bytes::from(vec![7; size]);
-                let job = Job { shape, batched, payload, messages: MESSAGES };
-                print!("{}", Ranking::measure(cases(&runtime, &job, &only), rounds));
+                let job = Job { shape, batched, payload: Bytes::from(vec![7; size]), messages: MESSAGES };
+                print!("{}", options.compare(&title, || cases(&runtime, &job)));
             }
         }
     }
 }
 
 /// The first is what the others are compared with: flume as it is used, one message at a time, because it has no batches.
-fn cases<'a>(runtime: &'a Runtime, job: &'a Job, only: &str) -> Vec<Case<'a>> {
+fn cases<'a>(runtime: &'a Runtime, job: &'a Job) -> Vec<Case<'a>> {
     let mut cases = Vec::new();
     let mut add = |name: &'static str, batched: bool, run: fn(&Runtime, &Job) -> _| {
-        if name.contains(only) {
-            let job = Job { batched, ..job.clone() };
-            cases.push(Case::new(name, move || run(runtime, &job)));
-        }
+        let job = Job { batched, ..job.clone() };
+        cases.push(Case::new(name, move || run(runtime, &job)));
     };
     add("flume", false, run::<Flume>);
     if job.batched {
@@ -75,8 +63,4 @@ fn cases<'a>(runtime: &'a Runtime, job: &'a Job, only: &str) -> Vec<Case<'a>> {
         }
     }
     cases
-}
-
-fn option(name: &str) -> Option<String> {
-    env::args().skip_while(|argument| argument != name).nth(1)
 }
