@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 
 /// Messages of a run, a multiple of the batch size.
-const MESSAGES: usize = 480 * BATCH;
+const MESSAGES: usize = 320 * BATCH;
 /// Messages of a batch.
 const BATCH: usize = 64;
 /// Messages on their way: unconfirmed, or unacknowledged.
@@ -92,7 +92,7 @@ impl<'a> Bench<'a> {
     {
         Case::new(name, move || {
             self.runtime.block_on(async {
-                let job = self.job(name).await;
+                let job = self.job().await;
                 let sample = tokio::spawn(send(job.clone())).await.unwrap();
                 assert_eq!(self.server.count(&job.queue).await, MESSAGES, "messages sent by {name}");
                 self.server.delete(&job.queue).await;
@@ -101,32 +101,30 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Receives and acknowledges all of a queue of its own. Fails if something is left in the end.
+    /// Receives and acknowledges all of a queue of its own. Fails if more is left in the end than is on its way at a time.
     fn receives<F>(&'a self, name: &'static str, fields: Fields, receive: fn(Job) -> F) -> Case<'a>
     where
         F: Future<Output = Sample> + Send + 'static,
     {
         Case::new(name, move || {
             self.runtime.block_on(async {
-                let job = self.job(name).await;
+                let job = self.job().await;
                 bare::send(job.clone(), fields).await;
                 let sample = tokio::spawn(receive(job.clone())).await.unwrap();
-                // What was not acknowledged is there again once its consumer has gone.
-                assert_eq!(self.server.count(&job.queue).await, 0, "messages left by {name}");
+                // Acknowledgements that are under way when their connection closes may be lost, and no more than that.
+                let left = self.server.count(&job.queue).await;
+                assert!(left <= WINDOW, "{left} messages were left by {name}");
                 self.server.delete(&job.queue).await;
                 sample
             })
         })
     }
 
-    async fn job(&self, name: &str) -> Job {
+    /// The queue is the same for everybody, arguments included: as Anybroker declares it.
+    async fn job(&self) -> Job {
         let url = Arc::clone(&self.server.url);
         let queue = self.server.next_queue();
-        match name.starts_with("anybroker") {
-            // It declares its own: as durable, of the same kind.
-            true => ours::declare(&url, &queue).await,
-            false => self.server.declare(&queue).await,
-        }
+        ours::declare(&url, &queue).await;
         Job { url, queue, payload: self.payload.clone() }
     }
 }

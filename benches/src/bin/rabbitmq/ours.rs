@@ -6,7 +6,7 @@ use anybroker::{Broker, Channel, Consumer, Message, Producer};
 use anybroker_benches::{Sample, Stopwatch};
 use bytes::Bytes;
 
-/// Makes the channel as it is made for everybody.
+/// Makes the durable quorum queue that all use, and what belongs to it.
 pub(crate) async fn declare(url: &str, queue: &str) {
     let broker = Broker::connect(url).await.unwrap();
     broker.producer(&channel(queue)).await.unwrap();

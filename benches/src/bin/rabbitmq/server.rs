@@ -1,7 +1,7 @@
 //! The server, its queues, and a look at them from beside.
 
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use std::env;
 use std::process;
@@ -33,13 +33,6 @@ impl Server {
     /// A name that nobody has used.
     pub(crate) fn next_queue(&self) -> String {
         format!("bench-{}-{}", process::id(), self.queues.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// A durable quorum queue.
-    pub(crate) async fn declare(&self, queue: &str) {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        self.channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
     }
 
     /// How many messages are ready for delivery.
