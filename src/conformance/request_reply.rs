@@ -140,6 +140,11 @@ async fn late_reply(lab: Lab) -> Checked {
     let (requester, responder) = (lab.broker().await?, lab.broker().await?);
     let route = lasting(&lab)?;
     let mut consumer = lab.consumer(&responder, route.from()).await?;
+    // The first request opens what requests need; the second has only its answer to wait for.
+    let (first, answered) = tokio::join!(asks(lab.clone(), requester.clone(), route.clone(), 0), async {
+        answer(&lab, lab.next(&mut consumer).await?).await
+    });
+    answered.and(first)?;
     let asking = requester.request(route.named(), &Ask(1)).deadline(lab.timing().quiet);
     let (reply, asked) = tokio::join!(lab.within("the request to time out", asking), lab.next(&mut consumer));
     timed_out(reply?)?;
