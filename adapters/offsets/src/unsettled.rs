@@ -85,19 +85,15 @@ impl Unsettled {
         if !(first..=last).contains(&place) {
             return None;
         }
-        // Places rise by at least one, so no index is further from either end than its place is. Where none is missing, the two limits are the same.
-        let most = self.words.len() - 1;
-        let mut high = most.min(distance(first, place));
-        let mut low = most.saturating_sub(distance(place, last));
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.words.get(middle)?.place < place {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
+        // Where no place is missing before it, or behind it, its distance from that end says where it lies.
+        let is_here = |index: &usize| self.words.get(*index).is_some_and(|word| word.place == place);
+        let from_first = Some(distance(first, place));
+        let from_last = || (self.words.len() - 1).checked_sub(distance(place, last));
+        if let Some(index) = from_first.filter(is_here).or_else(|| from_last().filter(is_here)) {
+            return Some(index);
         }
-        (self.words.get(low)?.place == place).then_some(low)
+        let index = self.words.partition_point(|word| word.place < place);
+        (self.words.get(index)?.place == place).then_some(index)
     }
 
     /// Called when one more word has lost its last bit. Those at the ends go at once, and those between when they are the majority: so memory follows
@@ -185,5 +181,16 @@ mod tests {
             assert!(set.contains(number) && set.remove(number));
         }
         assert!(set.words.is_empty());
+    }
+
+    #[test]
+    fn a_word_that_fills_again_is_not_counted_as_empty() {
+        let mut set = Unsettled::new();
+        set.push(0);
+        for number in 64..70 {
+            set.push(number);
+            assert!(set.remove(number));
+            assert_eq!((set.words.len(), set.empty), (1, 0));
+        }
     }
 }
