@@ -120,7 +120,8 @@ impl Delivery {
     /// Sends an answer to the return address of the message. The delivery is still to be settled.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidMessage`] when the message asks for no answer, [`ErrorKind::NotFound`] when the requester is gone,
+    /// [`ErrorKind::InvalidMessage`] when the message asks for no answer, [`ErrorKind::NotFound`] or [`ErrorKind::Rejected`] when the requester is gone, where
+    /// the broker can tell,
     /// [`ErrorKind::Unauthorized`] when the address is not one of the broker's return addresses.
     pub async fn reply(&self, body: impl IntoMessage) -> Result<Receipt> {
         self.inlet.replier().reply(self.message(), body).await

@@ -2,8 +2,10 @@
 //!
 //! `CONFORMANCE_MATRIX=1` prints the matrix adapter × check as Markdown behind the run, from its verdicts.
 
-mod memory;
 #[cfg(feature = "rabbitmq")]
+#[path = "../brokers/mod.rs"]
+mod brokers;
+mod memory;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 #[cfg(feature = "rabbitmq")]

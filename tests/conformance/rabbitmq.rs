@@ -1,5 +1,6 @@
 //! The RabbitMQ adapter on a real server, behind a proxy that fails on command.
 
+use crate::brokers::{SETTLING, brokers};
 use crate::proxy::Proxy;
 use anybroker::adapter::{
     Adapter, Auth, Binding, BoxFuture, Bytes, ChannelKind, Clock, Connection, Error, ErrorKind, Host, Result,
@@ -10,7 +11,6 @@ use anybroker::rabbitmq;
 use anybroker::rabbitmq::lapin::options::BasicPublishOptions;
 use anybroker::rabbitmq::lapin::types::{AMQPValue, FieldTable};
 use anybroker::rabbitmq::lapin::{BasicProperties, ConnectionProperties};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
@@ -28,15 +28,12 @@ pub(crate) struct Rabbit {
     runtime: Runtime,
 }
 
-/// Killed within about a second after a queue was declared, or after its own start, RabbitMQ comes back with the queue empty.
-const SETTLING: Duration = Duration::from_secs(3);
-
 impl Rabbit {
     /// The server whose URL is in that variable of the environment.
     pub(crate) fn new(name: &'static str, variable: &str) -> Result<Self> {
         let url = std::env::var(variable).map_err(|_| {
             failed(format!("{variable} is not set")).with_help(
-                "run `scripts/test`, or `scripts/brokers up` and `eval \"$(scripts/brokers env)\"` before",
+                "run `scripts/test`, or `scripts/brokers up rabbitmq rabbitmq4` and `eval \"$(scripts/brokers env)\"` before",
             )
         })?;
         let parts = url.strip_prefix("amqp://").and_then(|rest| {
@@ -109,13 +106,7 @@ impl Fixture for Rabbit {
         let clock = SystemClock::new();
         clock.sleep_until(clock.now() + SETTLING).await;
         for command in ["kill", "restart"] {
-            let mut brokers = Command::new("scripts/brokers");
-            brokers.args([command, self.name]);
-            let ended = tokio::task::spawn_blocking(move || brokers.output()).await;
-            match ended {
-                Ok(Ok(output)) if output.status.success() => {}
-                other => return Err(failed(format!("scripts/brokers {command}: {other:?}"))),
-            }
+            brokers(&[command, self.name]).await.map_err(failed)?;
         }
         Ok(())
     }

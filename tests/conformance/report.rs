@@ -28,7 +28,7 @@ impl Report {
                 let idle = never_shown(fixture, verdicts);
                 complete &= idle.is_empty();
                 idle.iter().for_each(|idle| text.push_str(&format!("  declared and never shown: {idle}\n")));
-                if documented(name).is_some_and(|told| told != column(verdicts)) {
+                if documented(name) != Some(column(verdicts)) {
                     complete = false;
                     text.push_str("  the matrix in src/docs/conformance.md says otherwise; CONFORMANCE_MATRIX=1 prints it anew\n");
                 }
@@ -109,7 +109,7 @@ fn column(verdicts: &BTreeMap<&'static str, Verdict>) -> BTreeMap<&'static str, 
     verdicts.iter().map(|(check, verdict)| (*check, mark(verdict))).collect()
 }
 
-/// What the documentation says of the adapter, if it does.
+/// What the documentation says of the adapter; none where it does not, or not of every check.
 fn documented(fixture: &str) -> Option<BTreeMap<&'static str, &'static str>> {
     let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim);
     let mut rows = include_str!("../../src/docs/conformance.md").lines().filter(|line| line.starts_with('|'));

@@ -52,6 +52,11 @@ def read(channel, queue, count=1, settle="ack"):
     return seen
 
 
+def read_of(channel, name, key):
+    """Reads a message from the queue of eight that the key leads to."""
+    return read(channel, f"{name}#{bucket_of(key) % 8}")
+
+
 def answer(channel, queue, reply):
     """Reads one request and answers it at its return address, as the tutorial does."""
     (request,) = deliveries(channel, queue, 1)
@@ -100,7 +105,7 @@ def ask_and_leave(channel, message, at=None):
 
 
 COMMANDS = {
-    command.__name__: command for command in [publish, read, answer, ask, ask_and_leave]
+    command.__name__: command for command in [publish, read, read_of, answer, ask, ask_and_leave]
 }
 
 
@@ -133,8 +138,12 @@ def shown(method, properties, content):
 def routing_key(message):
     """The one that is given, or the one that leads a key to its queue."""
     if "bucket_of" in message:
-        return "#" + str(zlib.crc32(message["bucket_of"].encode()) % 120)
+        return f"#{bucket_of(message['bucket_of'])}"
     return message.get("routing_key", "")
+
+
+def bucket_of(key):
+    return zlib.crc32(key.encode()) % 120
 
 
 def body(message):

@@ -3,11 +3,12 @@
 //! - `FAULTS=500` makes that many faults instead of 50.
 //! - `FAULTS_SEED=7` replays the faults of a seed, which every run prints. It fixes them, not how the parties interleave with them.
 
+use crate::brokers::SETTLING;
 use crate::parties::{QUEUE, Run, SEND_DEADLINE, consume, produce};
 use crate::proxy::Proxy;
 use crate::rng::Rng;
 use crate::schedule::{Fault, HEARTBEAT, PARTIES, Schedule};
-use crate::server::{SETTLING, Server, fresh};
+use crate::server::{Server, fresh};
 use crate::wait::{HANG, now, sleep, until};
 use crate::{Part, Tried, part};
 use anybroker::channel::ChannelKind;

@@ -137,6 +137,10 @@ async fn in_order(server: Arc<Server>) -> Tried {
     const KEYS: usize = 6;
     let broker = server.open().await?;
     let channel = channel().order_per_key();
+    broker.send(&channel, Message::new("ours").with_key("table 7")).await?;
+    let ours = pika(&server, "read_of", json!({"name": channel.name(), "key": "table 7"})).await?;
+    same(&ours[0]["body"], &json!({"bytes": "6f757273"}))?;
+
     let mut consumer = broker.consumer(&channel).await?;
     let messages: Vec<_> = (0..40)
         .map(|n| {

@@ -10,6 +10,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "what cannot go on ends the trial")]
 #![expect(clippy::print_stderr, reason = "the figures of a run")]
 
+#[path = "../brokers/mod.rs"]
+mod brokers;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 #[path = "../stress/rng.rs"]

@@ -1,9 +1,10 @@
 //! The faults of one run, all of them drawn from its seed, and how each is made.
 
 use crate::Tried;
+use crate::brokers::SETTLING;
 use crate::proxy::Proxy;
 use crate::rng::Rng;
-use crate::server::{SETTLING, Server};
+use crate::server::Server;
 use crate::wait::{now, sleep};
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,13 @@
 //! One server, and whatever a test does to it.
 
 use crate::Tried;
+use crate::brokers::brokers;
 use crate::wait::now;
 use anybroker::adapter::{Adapter, Auth, Connection, Host, Result, Secret, SystemClock};
 use anybroker::rabbitmq::{self, lapin};
 use libtest_mimic::Failed;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -31,16 +31,12 @@ pub(crate) struct Server {
     pub(crate) users: RwLock<()>,
 }
 
-/// How long a server is left alone after a restart, and after a queue was declared, before it is killed: killed within about a second of either,
-/// RabbitMQ comes back with the queue empty, and with it goes what it had confirmed.
-pub(crate) const SETTLING: Duration = Duration::from_secs(3);
-
 impl Server {
     pub(crate) fn from_environment(name: &'static str, prefix: &str) -> Result<Arc<Self>, String> {
         let variable = |name: &str| {
             std::env::var(name).map_err(|_| {
                 format!(
-                    "{name} is not set\n  = help: run `scripts/test`, or `scripts/brokers up` and `eval \"$(scripts/brokers env)\"` before"
+                    "{name} is not set\n  = help: run `scripts/test`, or `scripts/brokers up rabbitmq rabbitmq4` and `eval \"$(scripts/brokers env)\"` before"
                 )
             })
         };
@@ -94,9 +90,9 @@ impl Server {
 
     /// SIGKILL, and after that time a start. Gives when it was there again.
     pub(crate) async fn kill_and_restart(&self, after: Duration) -> std::result::Result<Instant, Failed> {
-        self.brokers(["kill", self.name]).await?;
+        brokers(&["kill", self.name]).await?;
         crate::wait::sleep(after).await;
-        self.brokers(["restart", self.name]).await?;
+        brokers(&["restart", self.name]).await?;
         Ok(now())
     }
 
@@ -107,17 +103,7 @@ impl Server {
              timer:sleep({}), vm_memory_monitor:set_vm_memory_high_watermark(Old).",
             lasting.as_millis(),
         );
-        self.brokers(["run", self.name, "rabbitmqctl", "eval", &alarm]).await
-    }
-
-    async fn brokers<const N: usize>(&self, arguments: [&str; N]) -> Tried {
-        let mut command = Command::new("scripts/brokers");
-        command.args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!("scripts/brokers {}: {output:?}", arguments.join(" ")).into()),
-        }
+        Ok(brokers(&["run", self.name, "rabbitmqctl", "eval", &alarm]).await?)
     }
 }
 

@@ -51,7 +51,7 @@
 //! - An acknowledgement counts on the live channel; RabbitMQ answers none. `Consumer::flush` waits until the broker has them. One that was under way when the connection
 //!   went leads to a second delivery.
 //! - In order, the routing key is `#` and the message's key as CRC-32 modulo 120, which leads to the same queue as long as the channel exists. (RabbitMQ's own
-//!   consistent-hash exchange moves keys to other queues when a server of 3.10 or 4.0 starts.) One consumer at a time has a queue; every second each one counts how many
+//!   consistent-hash exchange may move keys to other queues when a server starts.) One consumer at a time has a queue; every second each one counts how many
 //!   there are and gives away what is more than its share: it stops handing out of that queue, has ten seconds to finish, and queues up again behind the others. A
 //!   consumer that leaves keeps its queues until all it holds is settled, then closes its channels: the next one begins where it ended.
 //! - A retry is held by the consumer, its attempts counted there. What comes back (a lost connection, a consumer that leaves or dies) comes first again.
@@ -78,8 +78,8 @@
 //!   otherwise (`frame_max`).
 //! - Id, type, correlation id, return address, media type and header names have at most 255 bytes; names of queues too. Times lie in the years 0 to 9999.
 //! - A delivery that is not settled within RabbitMQ's `consumer_timeout` (30 minutes) ends its channel; it comes again.
-//! - Prefetch is counted in messages. From each queue in order RabbitMQ sends 32 ahead whatever the prefetch is, of which no more are handed out than that
-//!   allows: with different numbers, consumers that leave one after another would turn messages around. A foreign consumer of such a queue must have 32, too.
+//! - Prefetch is counted in messages. From each queue in order RabbitMQ sends 32 ahead whatever the prefetch is. They wait in the client's memory, and no more are handed out than
+//!   the prefetch allows: with different numbers, consumers that leave one after another would turn messages around. A foreign consumer of such a queue must have 32, too.
 //! - A connection has at most 2047 channels. A sender or consumer takes one; in order a consumer takes one for each queue and one to be counted.
 //! - Text that is not UTF-8 in a property or header name ends the connection, which is lapin's limit; RabbitMQ dead-letters such a message in the end.
 //!

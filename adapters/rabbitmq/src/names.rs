@@ -10,7 +10,7 @@ use serde::Deserialize;
 pub(crate) struct Place {
     /// The exchange to publish to; empty is the default exchange.
     pub(crate) exchange: ShortString,
-    /// The routing key of every message; none where the message's key is it.
+    /// The routing key of every message; none where each has its own.
     pub(crate) routing_key: Option<ShortString>,
     /// The queue of a point-to-point channel, and the beginning of the names of all other queues.
     pub(crate) base: String,

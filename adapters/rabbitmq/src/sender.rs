@@ -251,11 +251,11 @@ impl Route {
             Routing::Key | Routing::Bucket => "",
         };
         match self.to {
-            To::Requester => error(ErrorKind::Rejected, format!("nobody waits at `{}` any more", key)),
+            To::Requester => error(ErrorKind::Rejected, format!("nobody waits at `{key}` any more")),
             _ => error(
                 ErrorKind::NotFound,
                 match exchange {
-                    "" => format!("there is no queue `{}`", key),
+                    "" => format!("there is no queue `{key}`"),
                     _ => format!("the exchange `{exchange}` leads this message to no queue"),
                 },
             )

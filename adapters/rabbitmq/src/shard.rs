@@ -33,7 +33,7 @@ pub(crate) struct Shard {
 pub(crate) struct Terms {
     pub(crate) queue: ShortString,
     pub(crate) prefetch: u16,
-    /// It is one of the queues of a channel in order: it has one active consumer, and its routing keys are the keys of messages that say nothing else.
+    /// It is one of the queues of a channel in order: it has one active consumer, and routing keys that are no buckets are keys.
     pub(crate) ordered: bool,
     /// Numbers the scopes: one that comes back is another.
     pub(crate) scopes: Arc<AtomicU64>,
