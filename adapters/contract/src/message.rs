@@ -384,25 +384,25 @@ impl From<Uuid> for MessageId {
     }
 }
 
-impl From<Text> for MessageId {
-    fn from(text: Text) -> Self {
+impl From<&str> for MessageId {
+    fn from(text: &str) -> Self {
         // Only the canonical form becomes a UUID: any other would not come back byte for byte.
-        match Uuid::try_parse(&text) {
+        match Uuid::try_parse(text) {
             Ok(uuid) if *uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text => uuid.into(),
-            _ => Self(Id::Text(text.as_str().into())),
+            _ => Self(Id::Text(text.into())),
         }
     }
 }
 
-impl From<&str> for MessageId {
-    fn from(text: &str) -> Self {
-        Text::from(text).into()
+impl From<Text> for MessageId {
+    fn from(text: Text) -> Self {
+        text.as_str().into()
     }
 }
 
 impl From<String> for MessageId {
     fn from(text: String) -> Self {
-        Text::from(text).into()
+        text.as_str().into()
     }
 }
 

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment in milliseconds since 1970-01-01 00:00:00 UTC: the finest that every adapter carries unchanged.
@@ -42,9 +42,13 @@ impl Timestamp {
         let (year, month, day) = date_of(days);
         let (seconds, millis) = (millis / 1000, millis % 1000);
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        (0..=9999)
-            .contains(&year)
-            .then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"))
+        if !(0..=9999).contains(&year) {
+            return None;
+        }
+        // Room for all of it at once: most messages have a time.
+        let mut text = String::with_capacity(RFC_3339);
+        write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z").ok()?;
+        Some(text)
     }
 
     /// The moment that RFC 3339 text says, cut to milliseconds. A leap second is taken as the second after it.
@@ -91,6 +95,9 @@ impl Timestamp {
 }
 
 const DAY: i64 = 86_400_000;
+
+/// The length of a moment as RFC 3339, to the millisecond.
+const RFC_3339: usize = "2000-01-01T00:00:00.000Z".len();
 
 /// Year, month and day of that many days after 1970-01-01, in the proleptic Gregorian calendar.
 ///

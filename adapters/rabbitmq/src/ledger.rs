@@ -14,7 +14,9 @@ use lapin::{Channel, Confirmation, PublisherConfirm};
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
 /// A batch on its way.
@@ -61,6 +63,8 @@ pub(crate) async fn keep(channel: Channel, route: Arc<Route>, mut batches: mpsc:
         open: HashMap::new(),
         returned: HashMap::new(),
         next: 0,
+        ended: Vec::new(),
+        also: Vec::new(),
     };
     loop {
         tokio::select! {
@@ -80,7 +84,22 @@ pub(crate) async fn keep(channel: Channel, route: Arc<Route>, mut batches: mpsc:
 /// The place of a message: batch and index.
 type Place = (u64, usize);
 type Ended = (Place, Published, lapin::Result<Confirmation>);
-type Pending = futures_util::future::BoxFuture<'static, Ended>;
+
+/// A confirm that has not ended.
+struct Pending {
+    place: Place,
+    published: Published,
+    confirm: PublisherConfirm,
+}
+
+impl Future for Pending {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let (place, published) = (self.place, self.published);
+        Pin::new(&mut self.confirm).poll(cx).map(|ended| (place, published, ended))
+    }
+}
 
 struct Ledger {
     channel: Channel,
@@ -90,6 +109,9 @@ struct Ledger {
     /// What came back and was not charged to anybody yet, counted.
     returned: HashMap<Identity, usize>,
     next: u64,
+    /// Empty between two judgements; kept for their room.
+    ended: Vec<Ended>,
+    also: Vec<Ended>,
 }
 
 /// A batch with the answers that are there.
@@ -110,7 +132,7 @@ impl Ledger {
                 Err(error) => Some(Err(error)),
                 Ok((published, confirm)) => {
                     missing += 1;
-                    self.pending.push(confirm.map(move |ended| ((number, index), published, ended)).boxed());
+                    self.pending.push(Pending { place: (number, index), published, confirm });
                     None
                 }
             });
@@ -121,29 +143,30 @@ impl Ledger {
     }
 
     fn judge(&mut self, first: Ended) {
-        let mut ended = self.look_at(Some(first));
+        let (mut ended, mut also) = (std::mem::take(&mut self.ended), std::mem::take(&mut self.also));
+        ended.push(first);
+        self.look_at(&mut ended);
         while !ended.is_empty() {
             // Taken by lapin while it settles several at once: behind it, those that ended together are all there.
             let _ = self.channel.wait_for_confirms().now_or_never();
-            let also = self.look_at(None);
+            self.look_at(&mut also);
             ended.drain(..).for_each(|ended| self.decide(ended));
-            ended = also;
+            std::mem::swap(&mut ended, &mut also);
         }
+        (self.ended, self.also) = (ended, also);
     }
 
-    /// The confirms that have ended, with what came back charged to nobody yet.
-    fn look_at(&mut self, first: Option<Ended>) -> Vec<Ended> {
-        let mut all: Vec<Ended> = first.into_iter().collect();
+    /// Adds the confirms that have ended, with what came back charged to nobody yet.
+    fn look_at(&mut self, all: &mut Vec<Ended>) {
         while let Some(Some(ended)) = self.pending.next().now_or_never() {
             all.push(ended);
         }
-        for (.., confirmation) in &mut all {
+        for (.., confirmation) in all {
             let Ok(Confirmation::Ack(carried) | Confirmation::Nack(carried)) = confirmation else { continue };
             if let Some(message) = carried.take() {
                 *self.returned.entry(Identity::of(&message)).or_default() += 1;
             }
         }
-        all
     }
 
     fn decide(&mut self, (place, published, confirmation): Ended) {

@@ -118,12 +118,15 @@ pub(crate) fn unique() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// AMQP's short text, of at most 255 bytes.
+/// The most bytes of AMQP's short text.
+pub(crate) const LONGEST: usize = 255;
+
+/// AMQP's short text.
 pub(crate) fn short(what: &str, text: &str) -> Result<ShortString> {
     ShortString::try_new(text).map_err(|_| too_long(ErrorKind::Config, what, text.len()))
 }
 
 pub(crate) fn too_long(kind: ErrorKind, what: &str, length: usize) -> Error {
-    error(kind, format!("{what} is {length} bytes long, and AMQP carries at most 255 there"))
+    error(kind, format!("{what} is {length} bytes long, and AMQP carries at most {LONGEST} there"))
         .with_help("shorten it")
 }

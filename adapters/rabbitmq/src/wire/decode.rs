@@ -24,11 +24,13 @@ pub(crate) fn decode(delivery: Delivery, token: Token, keyed: bool) -> Received 
     let routing_key = Some(delivery.routing_key).filter(|key| keyed && !is_bucket(key.as_str()));
     let mut message = Message::default();
     // Headers come first: what the broker wrote is shown also where ours are broken.
-    let read = read_headers(table, &mut message, &mut native).and_then(|()| {
-        read_fields(&delivery.properties, table, body.clone(), routing_key.as_ref(), &mut message)
-    });
+    let read = read_headers(table, &mut message, &mut native)
+        .and_then(|()| read_fields(&delivery.properties, table, &body, routing_key.as_ref(), &mut message));
     let received = match read {
-        Ok(()) => Received::new(message, token),
+        Ok(has_payload) => {
+            message.set_payload(has_payload.then_some(body));
+            Received::new(message, token)
+        }
         Err(error) => Received::undecodable(body, error, token),
     };
     match native.inner().is_empty() {
@@ -37,18 +39,17 @@ pub(crate) fn decode(delivery: Delivery, token: Token, keyed: bool) -> Received 
     }
 }
 
+/// All but the payload; says whether there is one.
 fn read_fields(
     properties: &lapin::BasicProperties,
     table: &FieldTable,
-    body: Bytes,
+    body: &Bytes,
     routing_key: Option<&ShortString>,
     message: &mut Message,
-) -> Result<()> {
+) -> Result<bool> {
     let field = |name: &str| table.inner().get(name);
-    if !field(TOMBSTONE).map_or(Ok(false), |value| tombstone(value, &body))? {
-        message.set_payload(body);
-    }
-    message.set_id(properties.message_id().as_ref().map(|id| Text::from(id.as_str()).into()));
+    let tombstone = field(TOMBSTONE).map_or(Ok(false), |value| tombstone(value, body))?;
+    message.set_id(properties.message_id().as_ref().map(|id| id.as_str().into()));
     message.set_type_name(owned(properties.kind().as_ref()));
     message.set_correlation_id(owned(properties.correlation_id().as_ref()));
     message.set_reply_to(owned(properties.reply_to().as_ref()));
@@ -69,15 +70,17 @@ fn read_fields(
         (None, Some(key)) if !key.as_str().is_empty() => Some(MessageKey::from(key.as_str())),
         (None, _) => None,
     });
-    Ok(())
+    Ok(!tombstone)
 }
 
 fn read_headers(table: &FieldTable, message: &mut Message, native: &mut FieldTable) -> Result<()> {
     let mut read: Vec<(&str, Vec<Option<Bytes>>)> = Vec::new();
     for (name, value) in table.inner() {
         let name = name.as_str();
+        if FIELDS.contains(&name) {
+            continue;
+        }
         match values(value) {
-            _ if FIELDS.contains(&name) => {}
             Some(values) if !is_the_brokers(name) => read.push((name, values)),
             _ => {
                 native.insert(name.into(), value.clone());
@@ -176,9 +179,12 @@ fn kind(value: &AMQPValue) -> Result<Kind> {
 }
 
 fn time(field: &str, value: &AMQPValue) -> Result<Timestamp> {
-    let text = plain(value).flatten();
-    let time =
-        text.as_deref().and_then(|text| std::str::from_utf8(text).ok()).and_then(Timestamp::from_rfc3339);
+    let read = |text: &[u8]| std::str::from_utf8(text).ok().and_then(Timestamp::from_rfc3339);
+    let time = match value {
+        // As all write it: not to be copied.
+        AMQPValue::LongString(text) => read(text.as_bytes()),
+        value => plain(value).flatten().as_deref().and_then(read),
+    };
     time.ok_or_else(|| wrong(field, "a time of RFC 3339"))
 }
 

@@ -1,9 +1,9 @@
 use super::{ESCAPE, EXPIRY, KEY, KIND, ORDER, TIME, TOMBSTONE, is_taken};
 use crate::error::error;
-use crate::names::too_long;
+use crate::names::{LONGEST, too_long};
 use anybroker_contract::{Bytes, ErrorKind, Headers, Message, Result, Text, Timestamp};
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::types::{AMQPValue, LongString, ShortString};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,7 +18,10 @@ const PERSISTENT: u8 = 2;
 pub(crate) fn encode(message: &Message) -> Result<BasicProperties> {
     let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
     if let Some(id) = message.id() {
-        properties = properties.with_message_id(short("id", &id.to_text())?);
+        properties = properties.with_message_id(match id.as_uuid() {
+            Some(uuid) => uuid.hyphenated().to_string().into(),
+            None => short("id", &id.to_text())?,
+        });
     }
     if let Some(type_name) = message.type_name() {
         properties = properties.with_type(short("type", type_name)?);
@@ -40,7 +43,7 @@ pub(crate) fn encode(message: &Message) -> Result<BasicProperties> {
         if let Ok(seconds) = u64::try_from(time.as_millis().div_euclid(1000)) {
             properties = properties.with_timestamp(seconds);
         }
-        put(TIME, text(rfc3339("time", time)?));
+        put(TIME, AMQPValue::LongString(rfc3339("time", time)?.into()));
     }
     if let Some(kind) = message.kind() {
         put(KIND, text(kind.as_str()));
@@ -49,7 +52,7 @@ pub(crate) fn encode(message: &Message) -> Result<BasicProperties> {
         put(KEY, text(key.as_bytes()));
     }
     if let Some(at) = message.expires_at() {
-        put(EXPIRY, text(rfc3339("expiry", at)?));
+        put(EXPIRY, AMQPValue::LongString(rfc3339("expiry", at)?.into()));
     }
     if message.payload().is_none() {
         put(TOMBSTONE, AMQPValue::Boolean(true));
@@ -61,20 +64,10 @@ pub(crate) fn encode(message: &Message) -> Result<BasicProperties> {
     Ok(properties)
 }
 
-/// Bytes on the wire: the payload and the frame of the properties, which has to be one.
+/// Bytes on the wire: the payload and the frame of the properties, which has to be one. Counts and checks what [`encode`] would write, without writing
+/// it: each message is measured before it is sent.
 pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
-    let properties = encode(message)?;
-    let texts = [
-        properties.message_id(),
-        properties.kind(),
-        properties.correlation_id(),
-        properties.reply_to(),
-        properties.content_type(),
-    ];
-    let texts: usize =
-        texts.iter().filter_map(|text| text.as_ref()).map(|text| 1 + text.as_str().len()).sum();
-    let timestamp = if properties.timestamp().is_some() { 8 } else { 0 };
-    let frame = FIXED + timestamp + texts + properties.headers().as_ref().map_or(0, table_size);
+    let frame = FIXED + measure_texts(message)? + measure_table(message)?;
     if frame > frame_max {
         let what = format!(
             "the fields beside the payload have {frame} bytes, and one frame takes {frame_max} bytes"
@@ -87,6 +80,58 @@ pub(crate) fn measure(message: &Message, frame_max: usize) -> Result<usize> {
 
 /// Frame, class, weight, body size, flags and delivery mode.
 const FIXED: usize = 8 + 2 + 2 + 8 + 2 + 1;
+
+/// A hyphenated UUID.
+const UUID: usize = 36;
+
+/// The fields that have a place of their own.
+fn measure_texts(message: &Message) -> Result<usize> {
+    let id = match message.id() {
+        Some(id) if id.as_uuid().is_some() => 1 + UUID,
+        Some(id) => 1 + fitting("id", &id.to_text())?,
+        None => 0,
+    };
+    let texts = [
+        ("type", message.type_name()),
+        ("correlation id", message.correlation_id()),
+        ("return address", message.reply_to()),
+        ("content type", message.content_type()),
+    ];
+    let mut size = id;
+    for (field, text) in texts {
+        size += text.map_or(Ok(0), |text| fitting(field, text).map(|length| 1 + length))?;
+    }
+    let seconds = message.time().is_some_and(|time| time.as_millis() >= 0);
+    Ok(size + if seconds { 8 } else { 0 })
+}
+
+/// The fields that lie in the table of headers, and the headers.
+fn measure_table(message: &Message) -> Result<usize> {
+    let mut size = 0;
+    let mut put = |name: &str, value: usize| size += 1 + name.len() + value;
+    if let Some(time) = message.time() {
+        put(TIME, 5 + rfc3339("time", time)?.len());
+    }
+    if let Some(kind) = message.kind() {
+        put(KIND, 5 + kind.as_str().len());
+    }
+    if let Some(key) = message.key() {
+        put(KEY, 5 + key.as_bytes().len());
+    }
+    if let Some(at) = message.expires_at() {
+        put(EXPIRY, 5 + rfc3339("expiry", at)?.len());
+    }
+    if message.payload().is_none() {
+        put(TOMBSTONE, 2);
+    }
+    if !message.headers().is_empty() {
+        let mut table = Table::new();
+        write_headers(message.headers(), &mut table)?;
+        size += table.iter().map(|(name, value)| 1 + name.as_str().len() + value_size(value)).sum::<usize>();
+    }
+    // A table that is empty is left out.
+    Ok(if size > 0 { 4 + size } else { 0 })
+}
 
 fn write_headers(headers: &Headers, table: &mut Table) -> Result<()> {
     // In order and without repetition, the table alone says it all.
@@ -129,8 +174,16 @@ fn short_header(name: &Text) -> Result<ShortString> {
 }
 
 fn short(field: &str, value: &Text) -> Result<ShortString> {
-    ShortString::try_new(value.as_str())
-        .map_err(|_| too_long(ErrorKind::InvalidMessage, &format!("the message's {field}"), value.len()))
+    fitting(field, value)?;
+    Ok(value.as_str().into())
+}
+
+/// The length of a text that has to be a short one.
+fn fitting(field: &str, value: &Text) -> Result<usize> {
+    match value.len() {
+        length @ 0..=LONGEST => Ok(length),
+        length => Err(too_long(ErrorKind::InvalidMessage, &format!("the message's {field}"), length)),
+    }
 }
 
 fn text(bytes: impl AsRef<[u8]>) -> AMQPValue {
@@ -145,10 +198,6 @@ fn rfc3339(field: &str, time: Timestamp) -> Result<String> {
         )
         .with_help("set a time that has a date")
     })
-}
-
-fn table_size(table: &FieldTable) -> usize {
-    4 + table.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_size(value)).sum::<usize>()
 }
 
 /// Of the values that are written here.

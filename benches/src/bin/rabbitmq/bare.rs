@@ -81,6 +81,32 @@ async fn confirmed(group: Option<Vec<lapin::Result<PublisherConfirm>>>) {
     }
 }
 
+/// 64 tasks share the channel; each awaits the confirm of its message before it sends another, so that 64 are unconfirmed at most.
+pub(crate) async fn send_each(job: Job, fields: Fields) -> Sample {
+    let connection = connect(&job.url).await;
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+
+    let stopwatch = Stopwatch::start();
+    let tasks = (0..BATCH).map(|_| tokio::spawn(send_some(channel.clone(), job.clone(), fields)));
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let sample = stopwatch.stop(MESSAGES);
+    connection.close(200, "done".into()).await.unwrap();
+    sample
+}
+
+async fn send_some(channel: Channel, job: Job, fields: Fields) {
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    for _ in 0..MESSAGES / BATCH {
+        let (queue, properties) = (job.queue.as_str().into(), fields.properties());
+        let confirm =
+            channel.basic_publish("".into(), queue, options, &job.payload, properties).await.unwrap();
+        assert_eq!(confirm.await.unwrap(), Confirmation::Ack(None));
+    }
+}
+
 /// Acknowledges the last of every 64 together with those before it.
 pub(crate) async fn receive_batches(job: Job) -> Sample {
     let (connection, channel, mut consumer) = consume(&job).await;

@@ -54,6 +54,7 @@ fn senders<'a>(at: &'a Bench<'a>) -> Vec<Case<'a>> {
     vec![
         at.sends("lapin", |job| bare::send(job, Fields::None)),
         at.sends("lapin, with id and time", |job| bare::send(job, Fields::IdAndTime)),
+        at.sends("lapin, 64 tasks, with id and time", |job| bare::send_each(job, Fields::IdAndTime)),
         at.sends("anybroker, send_all of 64", ours::send_batches),
         at.sends("anybroker, 64 times send", ours::send),
         at.sends("ruststream, transactions of 64", rust_stream::send_batches),
