@@ -187,6 +187,7 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
             }
             // For the application's next settlement it need not be woken while it waits for just that.
             state.settler_sleeps = work.is_empty() && !work.linger;
+            state.settler_lingers = work.is_empty() && work.linger;
             work
         };
         if let Some(waker) = work.wake.take() {
@@ -222,7 +223,7 @@ async fn settle(inlet: Arc<Inlet>, handle: Arc<Handle>) {
     }
 }
 
-/// How long settlements wait for the application's task to take them along. Real time, whatever the clock says: nothing but speed hangs on it.
+/// How long settlements wait for more of them, or for the application's task to take them along. Real time, whatever the clock says: nothing but speed hangs on it.
 const LINGER: Duration = Duration::from_millis(1);
 
 impl Inlet {

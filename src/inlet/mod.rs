@@ -67,8 +67,6 @@ pub(crate) struct Flow {
     ordered: bool,
     /// The broker delays retries itself.
     delays: bool,
-    /// The broker keeps the attempt count of a held delivery.
-    counted: bool,
 }
 
 /// How a consumer is opened.
@@ -474,7 +472,7 @@ impl Inlet {
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let waker: Option<Waker> = if state.is_ready() { state.waker.take() } else { None };
         let receiver = self.wakes_receiver(&mut state);
-        let settler = std::mem::take(&mut state.settler_sleeps);
+        let settler = state.wakes_settler();
         let supervisor = state.running == 0 && state.phase != Phase::Open;
         drop(state);
         if settler {
@@ -516,7 +514,6 @@ impl Inlet {
         state.adopt(Flow {
             ordered: ordered && !matches!(self.source, Source::DeadLetter(..)),
             delays: has.support(Capability::DelayedRetry) == Support::Native,
-            counted: has.has(Capability::AttemptCount),
         });
         drop(state);
         // The first ones stay: what the application was told when it opened the consumer.
@@ -585,8 +582,8 @@ impl Drop for LostBatch<'_> {
 /// tasks for each message costs more than a turn.
 const DRY_TURNS: u8 = 2;
 
-/// So many messages at most are received at once on the caller's task: enough to share the cost, and few enough that senders do not wait long for
-/// an adapter's lock.
+/// So many messages at most are received at once on the caller's task, and settlements gathered: enough to share the cost, and few enough that
+/// senders do not wait long for an adapter's lock.
 const RUN: usize = 64;
 
 /// How receiving on the caller's task went.

@@ -1,7 +1,7 @@
 use super::lanes::Lanes;
 use super::outbox::Outbox;
 use super::parcel::{Leased, Parcel, Tie, lease_lost};
-use super::{ConsumerStatus, Flow};
+use super::{ConsumerStatus, Flow, RUN};
 use crate::adapter::{Extend, Lease, Outcome, Received, Receiver, Room, Scope, Settle};
 use crate::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) wants_room: bool,
     /// The settling task sleeps.
     pub(super) settler_sleeps: bool,
+    /// The settling task waits a moment for more settlements.
+    pub(super) settler_lingers: bool,
     pub(super) counts: ConsumerStatus,
     pub(super) failed_since_flush: u64,
     /// Given back after the consumer had given back the others.
@@ -72,7 +74,7 @@ pub(super) struct Work {
     pub(super) release: Vec<Scope>,
     pub(super) until: Option<Instant>,
     pub(super) wake: Option<Waker>,
-    /// Settlements wait for the application's task to take them along.
+    /// Settlements wait for more, or for the application's task to take them along.
     pub(super) linger: bool,
 }
 
@@ -105,6 +107,7 @@ impl State {
             waker: None,
             wants_room: false,
             settler_sleeps: false,
+            settler_lingers: false,
             counts: ConsumerStatus::default(),
             failed_since_flush: 0,
             late: 0,
@@ -274,9 +277,7 @@ impl State {
     pub(super) fn park(&mut self, mut parcel: Parcel, due: Instant) -> Result<()> {
         self.returned(&parcel)?;
         parcel.attempt = parcel.attempt.saturating_add(1);
-        if self.flow.counted {
-            self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
-        }
+        self.outbox.push(parcel.token.clone(), Outcome::Held { attempt: parcel.attempt });
         if parcel.tie.is_revoking() {
             // The next owner tries it again.
             self.outbox.push(parcel.token.clone(), Outcome::Release);
@@ -329,11 +330,12 @@ impl State {
     }
 
     /// What the settling task does now, and when it looks again.
-    /// `lingered` says that settlements have waited long enough for the application's task.
+    /// `lingered` says that settlements have waited long enough.
     pub(super) fn work(&mut self, now: Instant, lingered: bool) -> Work {
         let mut work = Work::default();
-        let at_once = lingered || self.urgent || self.phase != Phase::Open || self.is_revoking();
-        if self.direct && !at_once && self.outbox.is_waiting() {
+        let at_once =
+            lingered || self.urgent || self.has_gathered() || self.phase != Phase::Open || self.is_revoking();
+        if !at_once && self.outbox.is_waiting() {
             work.linger = true;
         } else {
             self.urgent = false;
@@ -371,6 +373,20 @@ impl State {
         work.until = parked.into_iter().chain(leases).min();
         work.wake = if self.ready.is_empty() { None } else { self.waker.take() };
         work
+    }
+
+    /// Whether enough settlements wait for the settling task to be worth a call. The rest of the prefetch keeps the broker busy meanwhile.
+    pub(super) fn has_gathered(&self) -> bool {
+        !self.direct && self.outbox.len() >= (self.prefetch.messages / 4).clamp(1, RUN)
+    }
+
+    /// Whether the settling task has to be woken for what waits to be settled.
+    pub(super) fn wakes_settler(&mut self) -> bool {
+        let gathered = self.settler_lingers && self.has_gathered();
+        if gathered {
+            self.settler_lingers = false;
+        }
+        std::mem::take(&mut self.settler_sleeps) || gathered
     }
 
     /// A scope is about to go to another consumer.

@@ -380,3 +380,36 @@ async fn leaving_stops_waits_for_what_runs_and_gives_the_rest_back_oldest_first(
     assert!(bench.consumer.receive().await.unwrap().is_none());
     assert_eq!(bench.consumer.close().await.unwrap().given_back, 3, "again gives the same answer");
 }
+
+#[test]
+fn settlements_gather_unless_somebody_waits_or_the_broker_would() {
+    let now = ManualClock::at(Timestamp::from_millis(0)).now();
+    // Prefetch, how many wait to be settled, whether that is enough.
+    for (prefetch, waiting, enough) in [
+        (1, 1, true),
+        (7, 1, true),
+        (8, 1, false),
+        (8, 2, true),
+        (100, 24, false),
+        (100, 25, true),
+        (1000, 64, true),
+    ] {
+        let mut state = State::new(Flow::default(), Room::new(prefetch, 1 << 20));
+        for number in 0..waiting {
+            state.outbox.push(Token::number(number), Outcome::Ack);
+        }
+        let work = state.work(now, false);
+        assert_eq!(work.settle.len() as u64, if enough { waiting } else { 0 }, "{waiting} of {prefetch}");
+        assert_eq!(work.linger, !enough);
+    }
+    let gathering = |change: &dyn Fn(&mut State), lingered| {
+        let mut state = State::new(Flow::default(), Room::new(100, 1 << 20));
+        state.outbox.push(Token::number(1), Outcome::Ack);
+        change(&mut state);
+        state.work(now, lingered).settle.len()
+    };
+    assert_eq!(gathering(&|_| (), false), 0);
+    assert_eq!(gathering(&|_| (), true), 1, "its moment is over");
+    assert_eq!(gathering(&|state| state.urgent = true, false), 1, "somebody waits");
+    assert_eq!(gathering(&|state| state.phase = Phase::Leaving(now), false), 1, "the consumer leaves");
+}
