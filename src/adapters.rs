@@ -29,7 +29,7 @@ const ENTRIES: &[Entry] = &[
         ..planned("rabbitmq")
     },
     planned("activemq"),
-    planned("kafka"),
+    Entry { written: true, open: KAFKA, ..planned("kafka") },
     planned("aws"),
     planned("sqs"),
     planned("sns"),
@@ -43,6 +43,11 @@ const ENTRIES: &[Entry] = &[
 const RABBITMQ: Option<Open> = Some(anybroker_rabbitmq::open);
 #[cfg(not(feature = "rabbitmq"))]
 const RABBITMQ: Option<Open> = None;
+
+#[cfg(feature = "kafka")]
+const KAFKA: Option<Open> = Some(anybroker_kafka::open);
+#[cfg(not(feature = "kafka"))]
+const KAFKA: Option<Open> = None;
 
 /// An adapter that has its name reserved and is not written yet.
 const fn planned(name: &'static str) -> Entry {
@@ -168,11 +173,11 @@ mod tests {
 
     #[test]
     fn an_adapter_that_is_not_written_says_so() {
-        for (scheme, name) in [("sqs", "sqs"), ("kafka+tls", "kafka")] {
+        for (scheme, name) in [("sqs", "sqs"), ("kinesis+tls", "kinesis")] {
             assert_eq!(
                 find(scheme).unwrap_err().to_string(),
                 format!(
-                    "anybroker {} has no adapter `{name}` yet\n  = help: this version has: memory, rabbitmq",
+                    "anybroker {} has no adapter `{name}` yet\n  = help: this version has: memory, rabbitmq, kafka",
                     env!("CARGO_PKG_VERSION")
                 )
             );

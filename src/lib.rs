@@ -119,6 +119,12 @@ pub mod memory {
     pub use anybroker_memory::*;
 }
 
+/// The Kafka adapter.
+#[cfg(feature = "kafka")]
+pub mod kafka {
+    pub use anybroker_kafka::*;
+}
+
 /// The RabbitMQ adapter.
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq {

@@ -190,9 +190,9 @@ fn a_bare_url_is_checked_at_once() {
          `/`, `%3F` for `?`, `%23` for `#`"
     );
     assert_eq!(
-        told(&Config::url("kafka://localhost").unwrap_err()),
+        told(&Config::url("activemq://localhost").unwrap_err()),
         format!(
-            "brokers.main.url: anybroker {} has no adapter `kafka` yet\n  = help: this version has: memory, rabbitmq",
+            "brokers.main.url: anybroker {} has no adapter `activemq` yet\n  = help: this version has: memory, rabbitmq, kafka",
             env!("CARGO_PKG_VERSION")
         )
     );

@@ -200,7 +200,7 @@ fn brokers_that_cannot_be_opened_say_why() {
         (
             "brokers.main.url = 'multicast://'",
             format!(
-                "brokers.main.url: anybroker {version} has no adapter `multicast` yet\n  = help: this version has: memory, rabbitmq"
+                "brokers.main.url: anybroker {version} has no adapter `multicast` yet\n  = help: this version has: memory, rabbitmq, kafka"
             ),
         ),
         (

@@ -342,8 +342,9 @@ impl BareReceiver {
         Ok(())
     }
 
-    /// Leaves without a word: no close, and what is unsettled stays so.
+    /// Leaves without a word: no close, and what is unsettled stays so. What is settled is safe before, as only a flush makes it on a log.
     pub(super) async fn crash(mut self) -> Checked {
+        self.flush().await?;
         self.stop().await?;
         self.lab.within("the end of receiving after stop", &mut self.reading).await?.ok();
         Ok(())

@@ -125,11 +125,9 @@ pub async fn run(check: &Check, fixture: Arc<dyn Fixture>) -> Verdict {
         return Verdict::Skipped(reason);
     }
     let limit = fixture.timing().patience * 8;
-    match lab
-        .within_time(limit, "the check to end", (check.experiment)(lab.clone()))
-        .await
-        .and_then(|ended| ended)
-    {
+    let ended = lab.within_time(limit, "the check to end", (check.experiment)(lab.clone())).await;
+    fixture.tidy(&lab.names()).await;
+    match ended.and_then(|ended| ended) {
         Ok(()) => Verdict::Passed,
         Err(Stop::Skipped(reason)) => Verdict::Skipped(reason),
         Err(Stop::Failed(report)) => Verdict::Failed(report),

@@ -34,6 +34,12 @@ pub trait Fixture: Send + Sync + 'static {
         None
     }
 
+    /// Called at the end of each check, with what the names of all that it has made begin with. A broker that suffers from what nobody uses any more
+    /// is freed of it here; by default it stays.
+    async fn tidy(&self, names: &str) {
+        let _ = names;
+    }
+
     /// Which of the methods below work.
     fn hooks(&self) -> &[Hook] {
         &[]

@@ -53,10 +53,15 @@ impl Lab {
         &self.0.capabilities
     }
 
+    /// What no name of another check or another run begins with.
+    pub(super) fn names(&self) -> String {
+        format!("cf-{:016x}-", self.0.run)
+    }
+
     /// A name that no other check and no other run uses.
     pub(super) fn name(&self) -> String {
         let number = self.0.names.fetch_add(1, Ordering::Relaxed);
-        format!("cf-{:016x}-{number}", self.0.run)
+        format!("{}{number}", self.names())
     }
 
     /// A connection of its own.

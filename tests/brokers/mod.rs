@@ -1,5 +1,7 @@
 //! The servers of `scripts/brokers`, for tests that disturb them.
 
+#![allow(dead_code, reason = "each test binary uses its share")]
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -2,15 +2,20 @@
 //!
 //! `CONFORMANCE_MATRIX=1` prints the matrix adapter × check as Markdown behind the run, from its verdicts.
 
-#[cfg(feature = "rabbitmq")]
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
 #[path = "../brokers/mod.rs"]
 mod brokers;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod memory;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod report;
+#[cfg(feature = "kafka")]
+#[path = "../topics/mod.rs"]
+mod topics;
 
 use anybroker::conformance::{Check, Fixture, Verdict, checks, run};
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -24,36 +29,42 @@ fn main() -> ExitCode {
     // Most of the time is spent waiting for what must not come.
     arguments.test_threads.get_or_insert(8);
     let report = Arc::new(Report::default());
-    let fixtures = match fixtures() {
-        Ok(fixtures) => fixtures,
+    let servers = match servers() {
+        Ok(servers) => servers,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let trials = fixtures
-        .iter()
-        .flat_map(|fixture| {
-            let alone = Arc::new(RwLock::new(()));
-            let report = &report;
-            checks().iter().map(move |check| trial(check, fixture, &alone, report))
-        })
-        .collect();
+    let mut trials = Vec::new();
+    for fixtures in &servers {
+        let alone = Arc::new(RwLock::new(()));
+        for fixture in fixtures {
+            trials.extend(checks().iter().map(|check| trial(check, fixture, &alone, &report)));
+        }
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    match report.print(&fixtures) {
+    match report.print(&servers.concat()) {
         true => conclusion.exit_code(),
         false => ExitCode::FAILURE,
     }
 }
 
-/// Every adapter of this workspace. A new one adds a line.
-fn fixtures() -> anybroker::Result<Vec<Arc<dyn Fixture>>> {
+/// Every adapter of this workspace, by the server that is disturbed when one of its checks does. A new one adds a line.
+fn servers() -> anybroker::Result<Vec<Vec<Arc<dyn Fixture>>>> {
     Ok(vec![
-        Arc::new(memory::Memory::new()),
+        vec![Arc::new(memory::Memory::new())],
         #[cfg(feature = "rabbitmq")]
-        Arc::new(rabbitmq::Rabbit::new("rabbitmq", "ANYBROKER_RABBITMQ_URL")?),
+        vec![Arc::new(rabbitmq::Rabbit::new("rabbitmq", "ANYBROKER_RABBITMQ_URL")?)],
         #[cfg(feature = "rabbitmq")]
-        Arc::new(rabbitmq::Rabbit::new("rabbitmq4", "ANYBROKER_RABBITMQ4_URL")?),
+        vec![Arc::new(rabbitmq::Rabbit::new("rabbitmq4", "ANYBROKER_RABBITMQ4_URL")?)],
+        #[cfg(feature = "kafka")]
+        vec![
+            Arc::new(kafka::Kafka::new("kafka", ("kafka", "ANYBROKER_KAFKA"), "classic", 0)?),
+            Arc::new(kafka::Kafka::new("kafka-consumer", ("kafka", "ANYBROKER_KAFKA"), "consumer", 1)?),
+        ],
+        #[cfg(feature = "kafka")]
+        vec![Arc::new(kafka::Kafka::new("kafka3", ("kafka3", "ANYBROKER_KAFKA3"), "classic", 0)?)],
     ])
 }
 

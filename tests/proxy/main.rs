@@ -172,6 +172,32 @@ async fn a_dropped_proxy_leaves_nothing() {
     soon(gone).await;
 }
 
+#[tokio::test]
+async fn a_port_is_had_again_as_soon_as_its_proxy_is_dropped() {
+    let mut lab = Lab::new().await;
+    let port = lab.proxy.address().port();
+    for _ in 0..3 {
+        let (mut client, server) = lab.connection().await;
+        // The server ends it, and so does the proxy: its side of the connection is remembered for a minute.
+        drop(server);
+        assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0);
+        drop(client);
+        let server = lab.listener.local_addr().unwrap().to_string();
+        drop(lab.proxy);
+        lab.proxy = Proxy::at(port, server).await.unwrap();
+        assert_eq!(lab.proxy.address().port(), port);
+        let (mut client, mut server) = lab.connection().await;
+        passes(&mut client, &mut server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_another_has_is_an_error() {
+    let lab = Lab::new().await;
+    let taken = Proxy::at(lab.proxy.address().port(), "127.0.0.1:1").await;
+    assert_eq!(taken.unwrap_err().kind(), ErrorKind::AddrInUse);
+}
+
 /// A server that only listens, behind a proxy.
 struct Lab {
     proxy: Proxy,

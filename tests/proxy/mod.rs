@@ -24,7 +24,12 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Listens on a port of its own. The server is `host:port`.
     pub(crate) async fn to(server: impl Into<String>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::at(0, server).await
+    }
+
+    /// Listens on that port, where the server itself sends its clients. A proxy that has just been dropped may keep it for another moment.
+    pub(crate) async fn at(port: u16, server: impl Into<String>) -> io::Result<Self> {
+        let listener = listen(port).await?;
         let address = listener.local_addr()?;
         let line = watch::Sender::new(Line::default());
         tokio::spawn(serve(listener, server.into(), line.subscribe()));
@@ -78,6 +83,19 @@ struct Line {
     refused: bool,
     mute: bool,
     delay: Duration,
+}
+
+/// Connections of an earlier proxy that are still winding down do not count: tokio sets `SO_REUSEADDR`.
+async fn listen(port: u16) -> io::Result<TcpListener> {
+    let patient = Instant::now() + Duration::from_secs(2);
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < patient => {
+                sleep_until(Instant::now() + Duration::from_millis(5)).await;
+            }
+            other => return other,
+        }
+    }
 }
 
 async fn serve(listener: TcpListener, server: String, line: watch::Receiver<Line>) {

@@ -216,7 +216,7 @@ struct House {
 impl House {
     async fn build(server: &Server) -> Result<Self, libtest_mimic::Failed> {
         let lapin = server.lapin().await?;
-        let name = crate::server::fresh("attribution");
+        let name = crate::trials::fresh("attribution");
         let exchange = ExchangeDeclareOptions::default();
         lapin
             .exchange_declare(name.clone().into(), ExchangeKind::Direct, exchange, FieldTable::default())

@@ -1,16 +1,13 @@
-//! Nothing accepted is lost and no key gets out of order, while the server is killed, connections fail and consumers come and go.
-//!
-//! - `FAULTS=500` makes that many faults instead of 50.
-//! - `FAULTS_SEED=7` replays the faults of a seed, which every run prints. It fixes them, not how the parties interleave with them.
+//! Nothing accepted is lost and no key gets out of order, whatever is done to the server: see [`crate::disturbed`].
 
 use crate::brokers::SETTLING;
-use crate::parties::{QUEUE, Run, SEND_DEADLINE, consume, produce};
+use crate::disturbed::{self, Mix, PARTIES, Run, Victim};
 use crate::proxy::Proxy;
-use crate::rng::Rng;
-use crate::schedule::{Fault, HEARTBEAT, PARTIES, Schedule};
-use crate::server::{Server, fresh};
+use crate::server::Server;
+use crate::trials::fresh;
 use crate::wait::{HANG, now, sleep, until};
 use crate::{Part, Tried, part};
+use anybroker::adapter::async_trait;
 use anybroker::channel::ChannelKind;
 use anybroker::rabbitmq::lapin;
 use anybroker::rabbitmq::lapin::message::DeliveryResult;
@@ -21,11 +18,8 @@ use anybroker::rabbitmq::lapin::types::{AMQPValue, FieldTable};
 use anybroker::{Broker, Channel, Config, Message};
 use libtest_mimic::Failed;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::task::JoinSet;
+use std::time::{Duration, Instant};
 
 pub(crate) const PARTS: &[Part] = &[
     part("faults/nothing-lost", |server| Box::pin(nothing_lost(server))).disturbing(),
@@ -33,15 +27,10 @@ pub(crate) const PARTS: &[Part] = &[
     part("faults/settling", |server| Box::pin(settling(server))).disturbing(),
 ];
 
-/// From the end of the last fault until all has arrived.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Seconds between two signs of life; after two missed ones a client ends the connection.
+const HEARTBEAT: u64 = 1;
 
 async fn nothing_lost(server: Arc<Server>) -> Tried {
-    let seed = variable("FAULTS_SEED").unwrap_or_else(|| RandomState::new().build_hasher().finish() >> 32);
-    let count = variable("FAULTS").unwrap_or(50);
-    let schedule = Schedule::of(seed, usize::try_from(count)?);
-    let kinds = kinds(&schedule);
-    eprintln!("{}: FAULTS_SEED={seed} FAULTS={count}", server.name);
     let mut proxies = Vec::new();
     for _ in 0..PARTIES {
         proxies.push(Proxy::to(server.address.clone()).await?);
@@ -50,64 +39,45 @@ async fn nothing_lost(server: Arc<Server>) -> Tried {
     let channel = Channel::named(ChannelKind::PointToPoint, fresh("faults")).order_per_key().durable();
     let direct = Broker::open(Config::url(&server.url)?).await?;
     direct.producer(&channel).await?;
-
-    let began = now();
     let run = Run::new(channel.clone());
-    let mut rng = Rng::new(seed ^ 77);
-    let (mut producers, mut consumers) = (JoinSet::new(), JoinSet::new());
-    for (number, proxy) in proxies.iter().enumerate() {
-        let url = format!("{}?heartbeat={HEARTBEAT}", server.url_at(proxy.address()));
-        match number % 2 {
-            0 => drop(producers.spawn(produce(Arc::clone(&run), url, format!("p{number}"), rng.fork()))),
-            _ => drop(consumers.spawn(consume(Arc::clone(&run), url, format!("c{number}"), rng.fork()))),
-        }
-    }
-    schedule.play(&server, &proxies).await?;
-    run.sent.store(true, Ordering::Relaxed);
-    while let Some(ended) = producers.join_next().await {
-        ended?;
-    }
-    let patient = now() + PATIENCE;
-    while !run.history.is_complete(&[QUEUE]) && now() < patient {
-        sleep(Duration::from_millis(250)).await;
-    }
-    // A little longer, for what is out and not acknowledged.
-    let left = wait_until_empty(&server, &channel).await?;
-    run.over.store(true, Ordering::Relaxed);
-    while let Some(ended) = consumers.join_next().await {
-        ended?;
-    }
-    report(&server, &run, &kinds, began.elapsed());
-
-    let mut faults = run.faults.lock().unwrap().clone();
-    faults.extend(run.history.nothing_lost(&[QUEUE]).err());
-    faults.extend(run.history.nothing_made_up().err());
-    faults.extend(run.accepted.order_per_key().err());
-    faults.extend(left);
-    if !faults.is_empty() {
-        return Err(format!("FAULTS_SEED={seed}:\n    {}", faults.join("\n    ")).into());
-    }
+    let url = |proxy: &Proxy| format!("{}?heartbeat={HEARTBEAT}", server.url_at(proxy.address()));
+    disturbed::nothing_lost(server.name, &*server, &run, &proxies, url).await?;
     direct.delete(&channel).await?;
     direct.delete(channel.dead_letters()).await?;
     direct.close().await?;
     Ok(())
 }
 
-fn report(server: &Server, run: &Run, kinds: &BTreeMap<&str, usize>, took: Duration) {
-    let arrivals = run.history.arrivals();
-    let distinct = run.history.distinct(QUEUE);
-    let retries = run.retries.load(Ordering::Relaxed);
-    eprintln!(
-        "{}: {:.0} s, faults {kinds:?}, sends {:?}, longest {:.1} s of {SEND_DEADLINE:?}\n    \
-         arrivals {arrivals}, messages {distinct}, retries {retries}, duplicates {}, consumers {}; order with failed sends too: {:?}",
-        server.name,
-        took.as_secs_f64(),
-        run.results.lock().unwrap(),
-        run.longest_send.lock().unwrap().as_secs_f64(),
-        (arrivals - distinct).saturating_sub(retries),
-        run.lives.load(Ordering::Relaxed),
-        run.history.order_per_key().err(),
-    );
+#[async_trait]
+impl Victim for Server {
+    fn mix(&self) -> Mix {
+        let longer_than_the_heartbeat = 2500 * HEARTBEAT;
+        Mix {
+            kills: 4,
+            cuts: 7,
+            stalls: 6,
+            long_stalls: (2, longer_than_the_heartbeat..2 * longer_than_the_heartbeat),
+            swallows: 5,
+            ailments: (1, 300..1500),
+        }
+    }
+
+    fn settling(&self) -> Duration {
+        SETTLING
+    }
+
+    async fn kill_and_restart(&self, after: Duration) -> Result<Instant, Failed> {
+        Self::kill_and_restart(self, after).await
+    }
+
+    /// It is short of memory, and reads nothing from those who publish.
+    async fn ail(&self, lasting: Duration) -> Tried {
+        self.memory_alarm(lasting).await
+    }
+
+    async fn left(&self, run: &Run) -> Result<Vec<String>, Failed> {
+        Ok(wait_until_empty(self, &run.channel).await?.into_iter().collect())
+    }
 }
 
 /// What is wrong with the queues when all has been received: nothing may be left in them, and nothing may have died.
@@ -213,26 +183,4 @@ async fn keys_keep_their_queues(server: Arc<Server>) -> Tried {
     broker.delete(channel.dead_letters()).await?;
     broker.close().await?;
     Ok(())
-}
-
-fn kinds(schedule: &Schedule) -> BTreeMap<&'static str, usize> {
-    let mut kinds = BTreeMap::new();
-    for (fault, _) in &schedule.faults {
-        let kind = match fault {
-            Fault::Kill(_) => "kill",
-            Fault::Cut => "cut",
-            Fault::Stall(_) => "stall",
-            Fault::Swallow(_) => "swallow",
-            Fault::Alarm(_) => "alarm",
-        };
-        *kinds.entry(kind).or_default() += 1;
-    }
-    kinds
-}
-
-fn variable(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let number = text.parse().ok();
-    assert!(number.is_some(), "{name}={text} is not a number");
-    number
 }

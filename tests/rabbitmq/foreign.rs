@@ -1,6 +1,7 @@
 //! Another client, Python's pika, reads what we send and sends what we read: nothing of ours is needed on its side.
 
-use crate::server::{Server, fresh};
+use crate::server::Server;
+use crate::trials::fresh;
 use crate::{Part, Tried, part};
 use anybroker::adapter::{MessageKey, Timestamp};
 use anybroker::channel::ChannelKind;

@@ -1,6 +1,7 @@
 //! What the broker refuses although the adapter did not know.
 
-use crate::server::{Server, fresh};
+use crate::server::Server;
+use crate::trials::fresh;
 use crate::{Part, Tried, part};
 use anybroker::channel::ChannelKind;
 use anybroker::message::SendOutcome;

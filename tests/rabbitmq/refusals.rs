@@ -1,13 +1,13 @@
 //! Each mistake has an error of its own, in seconds, that says what to do and shows no password.
 
-use crate::server::{Server, fresh};
+use crate::server::Server;
+use crate::trials::{free_port, fresh, refused, says};
 use crate::wait::{HANG, within};
 use crate::{Part, Tried, part};
 use anybroker::adapter::{Declare, Tls};
 use anybroker::channel::ChannelKind;
 use anybroker::message::SendOutcome;
-use anybroker::{Broker, Channel, Config, Error, ErrorKind, Message, config};
-use std::net::TcpListener;
+use anybroker::{Broker, Channel, Config, ErrorKind, Message, config};
 use std::sync::Arc;
 
 pub(crate) const PARTS: &[Part] = &[
@@ -140,33 +140,6 @@ async fn clusters(server: Arc<Server>) -> Tried {
     Ok(())
 }
 
-/// Why the broker cannot be opened, which it must not take long to say.
-async fn refused(config: Config) -> Error {
-    let opening = within(HANG, Broker::open(config)).await.expect("an answer in seconds");
-    opening.expect_err("to be refused")
-}
-
-/// The error is of that kind, has these words and help, and no password in any of its texts.
-fn says(error: &Error, kind: ErrorKind, words: &[&str]) -> Tried {
-    let mut text = format!("{error} {error:?}");
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(&format!(" {cause} {cause:?}"));
-        source = cause.source();
-    }
-    let missing: Vec<_> = words.iter().filter(|word| !text.contains(**word)).collect();
-    let shown =
-        ["anybroker-pw", "limited-pw", "wr0ng-passw0rd"].into_iter().any(|secret| text.contains(secret));
-    match error.kind() == kind && missing.is_empty() && !shown {
-        true => Ok(()),
-        false => Err(format!("expected {kind:?} with {words:?}, no password, and got {error:?}").into()),
-    }
-}
-
 fn channel() -> Channel {
     Channel::named(ChannelKind::PointToPoint, fresh("refusals"))
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -1,12 +1,11 @@
 //! One server, and whatever a test does to it.
 
-use crate::Tried;
 use crate::brokers::brokers;
+use crate::trials::{Running, Tried, variable};
 use crate::wait::now;
 use anybroker::adapter::{Adapter, Auth, Connection, Host, Result, Secret, SystemClock};
 use anybroker::rabbitmq::{self, lapin};
 use libtest_mimic::Failed;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -33,13 +32,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn from_environment(name: &'static str, prefix: &str) -> Result<Arc<Self>, String> {
-        let variable = |name: &str| {
-            std::env::var(name).map_err(|_| {
-                format!(
-                    "{name} is not set\n  = help: run `scripts/test`, or `scripts/brokers up rabbitmq rabbitmq4` and `eval \"$(scripts/brokers env)\"` before"
-                )
-            })
-        };
+        let variable = |name: &str| variable(name, "rabbitmq rabbitmq4");
         let url = variable(&format!("{prefix}_URL"))?;
         let parts = url.strip_prefix("amqp://").and_then(|rest| {
             let (user, rest) = rest.split_once('@')?;
@@ -107,8 +100,12 @@ impl Server {
     }
 }
 
-/// A name that nothing else has.
-pub(crate) fn fresh(what: &str) -> String {
-    let random = RandomState::new().build_hasher().finish();
-    format!("{what}-{random:016x}")
+impl Running for Server {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn users(&self) -> &RwLock<()> {
+        &self.users
+    }
 }

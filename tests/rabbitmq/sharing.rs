@@ -1,6 +1,7 @@
 //! Consumers of a channel in order share its work, in order, while they come and go.
 
-use crate::server::{Server, fresh};
+use crate::server::Server;
+use crate::trials::fresh;
 use crate::wait::{HANG, until, within};
 use crate::{Part, Tried, part};
 use anybroker::channel::ChannelKind;

@@ -142,6 +142,11 @@ pub struct Capabilities {
     pub max_batch_bytes: Option<usize>,
     /// The longest time that a delivery can be held unsettled, extensions included.
     pub max_hold: Option<Duration>,
+    /// Its client connects again by itself, so that senders and receivers outlive a connection, with what they hold.
+    pub reconnects: bool,
+    /// Settlements count at once for this receiver, and are committed from time to time: what was settled since comes again after a crash, unless
+    /// [`crate::Receiver::flush`] came between.
+    pub commits_later: bool,
 }
 
 /// Why a capability is missing, and what to do instead.

@@ -1,6 +1,7 @@
 use crate::OutOfPlace;
 use crate::unsettled::Unsettled;
 use std::fmt;
+use std::ops::Range;
 
 /// The deliveries of one partition, by offset.
 ///
@@ -85,6 +86,17 @@ impl Tracker {
         self.end.abs_diff(self.position())
     }
 
+    /// The ranges beyond the position that are settled or were passed over, rising: what comes again after a restart, and need not where
+    /// this is kept beside the position.
+    pub fn settled(&self) -> impl Iterator<Item = Range<i64>> {
+        let mut next = self.position();
+        self.unsettled.iter().chain([self.end]).filter_map(move |unsettled| {
+            let run = next..unsettled;
+            next = unsettled.saturating_add(1);
+            (!run.is_empty()).then_some(run)
+        })
+    }
+
     /// How many deliveries are unsettled.
     #[must_use]
     #[inline]
@@ -132,6 +144,23 @@ mod tests {
         assert_eq!((tracker.position(), tracker.span(), tracker.unsettled()), (7, 3, 1));
         tracker.settle(7).unwrap();
         assert_eq!((tracker.position(), tracker.span(), tracker.unsettled()), (10, 0, 0));
+    }
+
+    #[test]
+    fn what_is_settled_beyond_the_position_is_known() {
+        let ranges = |tracker: &Tracker| tracker.settled().collect::<Vec<_>>();
+        let mut tracker = delivered(7, &[7, 8, 9, 70, 200]);
+        assert_eq!(ranges(&tracker), [10..70, 71..200], "gaps count as settled");
+        tracker.settle(8).unwrap();
+        tracker.settle(70).unwrap();
+        assert_eq!(ranges(&tracker), [8..9, 10..200]);
+        tracker.settle(200).unwrap();
+        assert_eq!(ranges(&tracker), [8..9, 10..201]);
+        tracker.settle(7).unwrap();
+        assert_eq!(tracker.position(), 9);
+        assert_eq!(ranges(&tracker).first(), Some(&(10..201)));
+        tracker.settle(9).unwrap();
+        assert_eq!((tracker.position(), ranges(&tracker)), (201, vec![]));
     }
 
     #[test]

@@ -78,6 +78,18 @@ impl Unsettled {
         word.is_some_and(|word| word.bits & bit != 0)
     }
 
+    /// All of them, rising.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> {
+        self.words.iter().flat_map(|word| {
+            let mut bits = word.bits;
+            std::iter::from_fn(move || {
+                let lowest = bits.trailing_zeros();
+                bits &= bits.checked_sub(1)?;
+                Some(word.place << SHIFT | i64::from(lowest))
+            })
+        })
+    }
+
     /// The index of the word at that place.
     #[inline]
     fn find(&self, place: i64) -> Option<usize> {

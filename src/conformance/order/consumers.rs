@@ -82,15 +82,15 @@ pub(super) async fn consumer_leaves(lab: Lab) -> Checked {
     let leaver = lab.broker().await?;
     let mut leaving = lab.consumer_of(&leaver, route.from(), PREFETCH).await?;
     Sending::begin(&lab, &route, &history).await?.end(&lab).await?;
-    for _ in 0..4 {
+    // It goes with one in its hands and some queued behind that, while much of the same keys waits at the broker.
+    let held = loop {
         let delivery = lab.next(&mut leaving).await?;
         history.arrived(HERE, "leaving", delivery.message(), None);
+        if leaving.status().unsettled > PREFETCH / 2 {
+            break delivery;
+        }
         drop(delivery.ack());
-    }
-    // It goes with one in its hands and some queued behind that, while much of the same keys waits at the broker.
-    let held = lab.next(&mut leaving).await?;
-    history.arrived(HERE, "leaving", held.message(), None);
-    lab.until("the queue behind it to fill", || leaving.status().unsettled > PREFETCH / 2).await?;
+    };
     let staying = reader(&lab, &route, &history, "staying").await?;
     let (closed, ()) = tokio::join!(lab.within("the consumer's close", leaving.close()), async {
         lab.pause(Duration::from_millis(5)).await;

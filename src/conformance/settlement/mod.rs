@@ -94,6 +94,7 @@ async fn unsettled_returns_after_drop(lab: Lab) -> Checked {
 async fn unsettled_returns_after_disconnect(lab: Lab) -> Checked {
     let link = lab.connect().await?;
     let (route, kept, mut inlet) = half_acknowledged(&lab, &link).await?;
+    inlet.flush().await?;
     // The connection closes under the open receiver, as when it is lost.
     link.close().await?;
     match inlet.try_next().await? {

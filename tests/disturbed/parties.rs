@@ -9,12 +9,15 @@ use anybroker::{Broker, Channel, Config, Delivery, Message};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// How long a send may take, and how much later than that a busy machine may notice.
 pub(crate) const SEND_DEADLINE: Duration = Duration::from_secs(6);
 const GRACE: Duration = Duration::from_secs(1);
+
+/// By when a consumer is open: its patience starts again with every fault that meets it.
+const OPENING: Duration = Duration::from_secs(120);
 
 const KEYS: u64 = 100;
 
@@ -31,8 +34,11 @@ pub(crate) struct Run {
     /// What became of sends, by kind of error and outcome.
     pub(crate) results: Mutex<BTreeMap<String, usize>>,
     pub(crate) longest_send: Mutex<Duration>,
+    pub(crate) longest_opening: Mutex<Duration>,
     pub(crate) retries: AtomicUsize,
     pub(crate) lives: AtomicUsize,
+    /// When each was acknowledged first, by its id.
+    acknowledged: Mutex<BTreeMap<String, Instant>>,
     pub(crate) faults: Mutex<Vec<String>>,
     /// No more is sent.
     pub(crate) sent: AtomicBool,
@@ -48,8 +54,10 @@ impl Run {
             accepted: History::new(),
             results: Mutex::default(),
             longest_send: Mutex::default(),
+            longest_opening: Mutex::default(),
             retries: AtomicUsize::new(0),
             lives: AtomicUsize::new(0),
+            acknowledged: Mutex::default(),
             faults: Mutex::default(),
             sent: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -58,6 +66,15 @@ impl Run {
 
     fn fault(&self, what: impl Display) {
         self.faults.lock().unwrap().push(what.to_string());
+    }
+
+    pub(crate) fn acknowledged(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.acknowledged.lock().unwrap()
+    }
+
+    fn acknowledging(&self, message: &Message) {
+        let id = message.id().map(ToString::to_string).unwrap_or_default();
+        self.acknowledged().entry(id).or_insert_with(now);
     }
 
     fn note(
@@ -115,10 +132,7 @@ pub(crate) async fn produce(run: Arc<Run>, url: String, name: String, mut rng: R
             return;
         };
         let took = began.elapsed();
-        {
-            let mut longest = run.longest_send.lock().unwrap();
-            *longest = took.max(*longest);
-        }
+        longest(&run.longest_send, took);
         for (message, result) in batches.iter().flatten().zip([a, b, c].iter().flatten()) {
             run.note(&name, message, result);
         }
@@ -134,10 +148,12 @@ pub(crate) async fn consume(run: Arc<Run>, url: String, name: String, mut rng: R
     while !run.over.load(Ordering::Relaxed) {
         let broker = open(&url);
         let opening = broker.consumer(&run.channel).prefetch([8, 64, 256][rng.below_usize(3)]);
-        let Some(mut consumer) = within(4 * HANG, opening).await else {
-            run.fault(format_args!("{name}: opening a consumer hangs"));
+        let began = now();
+        let Some(mut consumer) = within(OPENING, opening).await else {
+            run.fault(format_args!("{name}: opening a consumer hangs: {:?}", *broker.status().borrow()));
             return;
         };
+        longest(&run.longest_opening, began.elapsed());
         run.lives.fetch_add(1, Ordering::Relaxed);
         let leaving = now() + Duration::from_secs(1) + rng.millis_below(9_000);
         while now() < leaving && !run.over.load(Ordering::Relaxed) {
@@ -158,6 +174,11 @@ pub(crate) async fn consume(run: Arc<Run>, url: String, name: String, mut rng: R
     }
 }
 
+fn longest(of: &Mutex<Duration>, took: Duration) {
+    let mut longest = of.lock().unwrap();
+    *longest = took.max(*longest);
+}
+
 async fn handle(run: &Run, name: &str, delivery: Delivery, rng: &mut Rng) {
     for history in [&run.history, &run.accepted] {
         history.arrived(QUEUE, name, delivery.message(), Some(delivery.attempt()));
@@ -172,10 +193,14 @@ async fn handle(run: &Run, name: &str, delivery: Delivery, rng: &mut Rng) {
             drop(delivery.retry(rng.millis_below(30)));
         }
         2..=9 => {
+            run.acknowledging(delivery.message());
             if within(HANG, delivery.ack()).await.is_none() {
                 run.fault(format_args!("{name}: settling hangs"));
             }
         }
-        _ => drop(delivery.ack()),
+        _ => {
+            run.acknowledging(delivery.message());
+            drop(delivery.ack());
+        }
     }
 }

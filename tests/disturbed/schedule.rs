@@ -1,15 +1,13 @@
 //! The faults of one run, all of them drawn from its seed, and how each is made.
 
-use crate::Tried;
-use crate::brokers::SETTLING;
+use super::Victim;
 use crate::proxy::Proxy;
 use crate::rng::Rng;
-use crate::server::Server;
+use crate::trials::Tried;
 use crate::wait::{now, sleep};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
-
-/// Seconds between two signs of life; after two missed ones a client ends the connection.
-pub(crate) const HEARTBEAT: u64 = 1;
 
 /// Producers and consumers, each with connections of its own.
 pub(crate) const PARTIES: usize = 8;
@@ -24,8 +22,20 @@ pub(crate) enum Fault {
     Stall(Duration),
     /// The server hears and does not answer, for that long; then connections are reset.
     Swallow(Duration),
-    /// The server is short of memory, for that long, and reads nothing from those who publish.
-    Alarm(Duration),
+    /// What ails servers of its kind, for that long.
+    Ailment(Duration),
+}
+
+/// How many there are of each in every 25 faults, and how long those take that servers differ in, in milliseconds.
+#[derive(Clone, Debug)]
+pub(crate) struct Mix {
+    pub(crate) kills: usize,
+    pub(crate) cuts: usize,
+    pub(crate) stalls: usize,
+    /// Longer than what ends a connection that gives no sign of life.
+    pub(crate) long_stalls: (usize, Range<u64>),
+    pub(crate) swallows: usize,
+    pub(crate) ailments: (usize, Range<u64>),
 }
 
 /// All faults of a run, in their order, and for each the parties that it strikes, a bit each.
@@ -36,22 +46,19 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Of every 25, 4 are kills.
-    pub(crate) fn of(seed: u64, count: usize) -> Self {
+    pub(crate) fn of(seed: u64, count: usize, mix: &Mix) -> Self {
         let mut rng = Rng::new(seed);
         let mut faults = Vec::new();
         while faults.len() < count {
-            let longer_than_the_heartbeat = 2500 * HEARTBEAT;
             let mut round = Vec::new();
-            round.extend((0..4).map(|_| Fault::Kill(rng.millis_below(500))));
-            round.extend((0..7).map(|_| Fault::Cut));
-            round.extend((0..6).map(|_| Fault::Stall(millis(&mut rng, 100..800))));
-            round.extend((0..2).map(|_| {
-                let range = longer_than_the_heartbeat..2 * longer_than_the_heartbeat;
-                Fault::Stall(millis(&mut rng, range))
-            }));
-            round.extend((0..5).map(|_| Fault::Swallow(millis(&mut rng, 20..500))));
-            round.extend((0..1).map(|_| Fault::Alarm(millis(&mut rng, 300..1500))));
+            round.extend((0..mix.kills).map(|_| Fault::Kill(rng.millis_below(500))));
+            round.extend((0..mix.cuts).map(|_| Fault::Cut));
+            round.extend((0..mix.stalls).map(|_| Fault::Stall(millis(&mut rng, &(100..800)))));
+            let (stalls, long) = &mix.long_stalls;
+            round.extend((0..*stalls).map(|_| Fault::Stall(millis(&mut rng, long))));
+            round.extend((0..mix.swallows).map(|_| Fault::Swallow(millis(&mut rng, &(20..500)))));
+            let (ailments, lasting) = &mix.ailments;
+            round.extend((0..*ailments).map(|_| Fault::Ailment(millis(&mut rng, lasting))));
             while !round.is_empty() {
                 let next = round.swap_remove(rng.below_usize(u32::try_from(round.len()).unwrap()));
                 // Half of the parties, and never none.
@@ -63,9 +70,25 @@ impl Schedule {
         Self { faults, pauses: rng }
     }
 
+    /// How many there are of each.
+    pub(crate) fn kinds(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for (fault, _) in &self.faults {
+            let kind = match fault {
+                Fault::Kill(_) => "kill",
+                Fault::Cut => "cut",
+                Fault::Stall(_) => "stall",
+                Fault::Swallow(_) => "swallow",
+                Fault::Ailment(_) => "ailment",
+            };
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
     /// Makes one after another.
-    pub(crate) async fn play(mut self, server: &Server, proxies: &[Proxy; PARTIES]) -> Tried {
-        let mut settled = now() + SETTLING;
+    pub(crate) async fn play(mut self, victim: &dyn Victim, proxies: &[Proxy; PARTIES]) -> Tried {
+        let mut settled = now() + victim.settling();
         for (fault, strikes) in self.faults {
             sleep(Duration::from_millis(100) + self.pauses.millis_below(700)).await;
             let struck = || {
@@ -75,7 +98,7 @@ impl Schedule {
             match fault {
                 Fault::Kill(away) => {
                     wait_until(settled).await;
-                    settled = server.kill_and_restart(away).await? + SETTLING;
+                    settled = victim.kill_and_restart(away).await? + victim.settling();
                 }
                 Fault::Cut => struck().for_each(Proxy::cut),
                 Fault::Stall(time) => {
@@ -88,7 +111,7 @@ impl Schedule {
                     sleep(time).await;
                     struck().for_each(Proxy::cut);
                 }
-                Fault::Alarm(time) => server.memory_alarm(time).await?,
+                Fault::Ailment(time) => victim.ail(time).await?,
             }
         }
         Ok(())
@@ -99,6 +122,6 @@ async fn wait_until(time: Instant) {
     sleep(time.saturating_duration_since(now())).await;
 }
 
-fn millis(rng: &mut Rng, range: std::ops::Range<u64>) -> Duration {
+fn millis(rng: &mut Rng, range: &Range<u64>) -> Duration {
     Duration::from_millis(range.start) + rng.millis_below(range.end - range.start)
 }
