@@ -14,7 +14,7 @@ use crate::producer::one;
 use crate::replies::Mailbox;
 use crate::request::Request;
 use crate::status::{Board, HandleStatus, State, Status};
-use crate::{Command, Config, Error, ErrorKind, IntoMessage, Result};
+use crate::{Body, Command, Config, Error, ErrorKind, IntoMessage, Message, Result};
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -143,7 +143,7 @@ impl Broker {
 
     /// Sends a command and waits for its reply: `broker.request(&PRICING, &ask).deadline(d).await?`.
     pub fn request<C: Command>(&self, channel: &Channel, ask: &C) -> Request<C::Reply> {
-        Request::new(self.clone(), channel.clone(), ask, self.0.options.send_within)
+        self.request_message(channel, ask.into_message())
     }
 
     /// How every broker is doing, now and at every change.
@@ -256,6 +256,10 @@ impl Broker {
             close: OnceCell::new(),
             runtime: Handle::try_current().ok(),
         })))
+    }
+
+    pub(crate) fn request_message<R: Body>(&self, channel: &Channel, message: Result<Message>) -> Request<R> {
+        Request::new(self.clone(), channel.clone(), message, self.0.options.send_within)
     }
 
     pub(crate) fn clock(&self) -> Arc<dyn Clock> {

@@ -30,6 +30,10 @@ impl Consumer {
         Self { inlet, _broker: broker }
     }
 
+    pub(crate) const fn inlet(&self) -> &Arc<Inlet> {
+        &self.inlet
+    }
+
     /// The next delivery; `None` once the consumer is closed.
     ///
     /// # Errors
@@ -107,7 +111,7 @@ impl fmt::Debug for Consumer {
 }
 
 /// Where a consumer receives from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReceiveFrom {
     /// A point-to-point channel.

@@ -1,5 +1,5 @@
 use crate::adapter::{Extensions, Message, Receipt};
-use crate::inlet::{Inlet, Parcel};
+use crate::inlet::{Inlet, Parcel, Tie};
 use crate::{Body, Error, ErrorKind, IntoMessage, Result};
 use std::fmt;
 use std::future::Future;
@@ -125,6 +125,10 @@ impl Delivery {
     /// [`ErrorKind::Unauthorized`] when the address is not one of the broker's return addresses.
     pub async fn reply(&self, body: impl IntoMessage) -> Result<Receipt> {
         self.inlet.replier().reply(self.message(), body).await
+    }
+
+    pub(crate) fn tie(&self) -> &Arc<Tie> {
+        &self.parcel().tie
     }
 
     #[expect(clippy::expect_used, reason = "the parcel is taken only by methods that take the delivery")]

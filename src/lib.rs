@@ -82,6 +82,7 @@ mod outlet;
 mod producer;
 mod replies;
 mod request;
+pub mod service;
 mod spelling;
 pub mod status;
 
@@ -93,6 +94,7 @@ pub use config::Config;
 pub use consumer::Consumer;
 pub use delivery::{Delivery, Settlement};
 pub use producer::Producer;
+pub use service::{Context, Failure, Service};
 
 /// What belongs to a [`Channel`]: kinds, requirements, subscriptions, and what really holds on it.
 pub mod channel {

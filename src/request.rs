@@ -1,7 +1,7 @@
 use crate::adapter::{BoxFuture, Channel, Text};
 use crate::broker::Broker;
 use crate::clock::later;
-use crate::{Body, Error, ErrorKind, IntoMessage, Message, Result};
+use crate::{Body, Error, ErrorKind, Message, Result};
 use std::future::IntoFuture;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -25,8 +25,13 @@ pub struct Request<R> {
 }
 
 impl<R: Body> Request<R> {
-    pub(crate) fn new(broker: Broker, channel: Channel, ask: impl IntoMessage, within: Duration) -> Self {
-        Self { broker, channel, message: ask.into_message(), within, reply: PhantomData }
+    pub(crate) const fn new(
+        broker: Broker,
+        channel: Channel,
+        message: Result<Message>,
+        within: Duration,
+    ) -> Self {
+        Self { broker, channel, message, within, reply: PhantomData }
     }
 
     /// How long to wait for the reply, sending included. The default is 30 s.

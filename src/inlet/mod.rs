@@ -14,9 +14,9 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use parcel::Parcel;
+pub(crate) use parcel::{Parcel, Tie};
 
-use crate::adapter::{Capabilities, Capability, Event, Events, Outcome, Room, Source, Support};
+use crate::adapter::{Capabilities, Capability, Channel, Event, Events, Outcome, Room, Source, Support};
 use crate::clock::later;
 use crate::delivery::Settlement;
 use crate::foreign::Foreign;
@@ -135,6 +135,15 @@ impl Inlet {
 
     pub(crate) fn channel(&self) -> &str {
         self.link.binding.channel.name()
+    }
+
+    /// The channel, with what configuration requires in addition.
+    pub(crate) fn bound(&self) -> &Channel {
+        &self.link.binding.channel
+    }
+
+    pub(crate) const fn has_dead_letters(&self) -> bool {
+        self.dead_letters.is_some()
     }
 
     pub(crate) fn replier(&self) -> &Replier {
@@ -370,6 +379,13 @@ impl Inlet {
         self.leave();
         let mut ended = self.ended.subscribe();
         ended.wait_for(Option::is_some).await.map_or(0, |given_back| given_back.unwrap_or(0))
+    }
+
+    /// Hands out nothing, or goes on.
+    pub(crate) fn hold_back(&self, paused: bool) {
+        let mut state = self.lock();
+        state.paused = paused;
+        self.wake(state);
     }
 
     /// Begins to leave.

@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) settler_sleeps: bool,
     /// The settling task waits a moment for more settlements.
     pub(super) settler_lingers: bool,
+    /// Nothing is handed out for the time being.
+    pub(super) paused: bool,
     pub(super) counts: ConsumerStatus,
     pub(super) failed_since_flush: u64,
     /// Given back after the consumer had given back the others.
@@ -108,6 +110,7 @@ impl State {
             wants_room: false,
             settler_sleeps: false,
             settler_lingers: false,
+            paused: false,
             counts: ConsumerStatus::default(),
             failed_since_flush: 0,
             late: 0,
@@ -501,7 +504,7 @@ impl State {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.paused && !self.ready.is_empty()
     }
 }
 

@@ -1,0 +1,125 @@
+use super::desk::Desk;
+use crate::adapter::{Channel, Message, MessageId, Receipt};
+use crate::builder::Request;
+use crate::inlet::Tie;
+use crate::{Broker, Command, Delivery, IntoMessage, Result};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+/// What a handler knows beside the body of its message, and what it sends with. Cheap to clone.
+///
+/// What is sent through it continues the conversation of the message: it has its correlation id, or else its id, as correlation id, and its trace.
+pub struct Context<S = ()> {
+    desk: Arc<Desk<S>>,
+    call: Arc<Call>,
+}
+
+/// One receipt of a message.
+pub(super) struct Call {
+    pub(super) message: Message,
+    pub(super) attempt: u32,
+    pub(super) tie: Arc<Tie>,
+}
+
+/// The headers that pass on a trace, by the names of W3C Trace Context.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+
+impl Call {
+    pub(super) fn of(delivery: &Delivery) -> Self {
+        Self {
+            message: delivery.message().clone(),
+            attempt: delivery.attempt(),
+            tie: Arc::clone(delivery.tie()),
+        }
+    }
+}
+
+impl<S> Context<S> {
+    pub(super) fn new(desk: Arc<Desk<S>>, call: Call) -> Self {
+        Self { desk, call: Arc::new(call) }
+    }
+
+    /// The message as it came.
+    #[must_use]
+    pub fn message(&self) -> &Message {
+        &self.call.message
+    }
+
+    /// The number of this attempt, the first being 1. See [`Delivery::attempt`](crate::Delivery::attempt).
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.call.attempt
+    }
+
+    /// The channel that it came by.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        self.desk.channel()
+    }
+
+    /// The state of the service.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        self.desk.state()
+    }
+
+    /// The broker that the service runs on. What is sent through it directly is no part of the conversation.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        self.desk.broker()
+    }
+
+    /// Resolves when the message belongs to another consumer: what is still done for it is done twice.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        Arc::clone(&self.call.tie).lost()
+    }
+
+    fn continued(&self, mut message: Message) -> Message {
+        let cause = self.message();
+        if message.correlation_id().is_none() {
+            let conversation = cause.correlation_id().cloned();
+            message.set_correlation_id(conversation.or_else(|| cause.id().map(MessageId::to_text)));
+        }
+        // A trace that the application has given is its own.
+        if !message.headers().contains(TRACE[0]) {
+            for name in TRACE {
+                if let Some(value) = cause.headers().bytes(name) {
+                    message.headers_mut().set(name, value.clone());
+                }
+            }
+        }
+        message
+    }
+}
+
+impl<S: Send + Sync + 'static> Context<S> {
+    /// Sends a message that continues the conversation, and waits for the broker's word.
+    ///
+    /// # Errors
+    /// As [`Broker::send`].
+    pub async fn send(&self, channel: &Channel, body: impl IntoMessage) -> Result<Receipt> {
+        self.broker().send(channel, self.continued(body.into_message()?)).await
+    }
+
+    /// Sends a command that continues the conversation, and waits for its reply when awaited.
+    pub fn request<C: Command>(&self, channel: &Channel, ask: &C) -> Request<C::Reply> {
+        self.broker().request_message(channel, ask.into_message().map(|message| self.continued(message)))
+    }
+}
+
+impl<S> Clone for Context<S> {
+    fn clone(&self) -> Self {
+        Self { desk: Arc::clone(&self.desk), call: Arc::clone(&self.call) }
+    }
+}
+
+impl<S> fmt::Debug for Context<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("channel", &self.channel().name())
+            .field("id", &self.message().id())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}

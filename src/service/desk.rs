@@ -1,0 +1,278 @@
+use super::context::{Call, Context};
+use super::failure::Verdict;
+use super::handler::Endpoint;
+use super::registration::Plan;
+use super::{Failure, Followers, Policy};
+use crate::adapter::{BoxFuture, Channel, ChannelKind, Clock, Message, MessageKey};
+use crate::clock::later;
+use crate::{Broker, Consumer, Delivery, ErrorKind, Result};
+use std::any::Any;
+use std::collections::HashSet;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+/// Where the messages of one channel or subscription are given to their handlers.
+pub(super) struct Desk<S> {
+    pub(super) shared: Arc<Shared<S>>,
+    /// The channel, or channel/subscription.
+    pub(super) name: String,
+    /// With what configuration requires in addition.
+    channel: Channel,
+    endpoints: Vec<Endpoint<S>>,
+    fallback: Option<Endpoint<S>>,
+    pub(super) policy: Policy,
+    /// The attempts after which a message goes to the dead letters.
+    attempts: u32,
+    pub(super) counts: Arc<Counts>,
+    /// Keys of which a message has gone to the dead letters, where the others follow it.
+    gone: Mutex<HashSet<MessageKey>>,
+}
+
+/// What all desks of a service share.
+pub(super) struct Shared<S> {
+    pub(super) state: S,
+    pub(super) broker: Broker,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What became of messages.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) handled: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) ignored: AtomicU64,
+    pub(super) unanswered: AtomicU64,
+}
+
+/// So many keys are kept whose messages follow to the dead letters. When there is no room for another, its messages wait.
+const MOST_GONE: usize = 65_536;
+
+impl<S> Desk<S> {
+    /// Refuses a policy that the channel does not allow.
+    pub(super) fn new(
+        shared: Arc<Shared<S>>,
+        plan: Plan<S>,
+        policy: Policy,
+        consumer: &Consumer,
+    ) -> Result<Self> {
+        let inlet = consumer.inlet();
+        let channel = inlet.bound().clone();
+        let limit = channel.requirements().dead_letter_after;
+        policy.check(&plan.name, limit, inlet.has_dead_letters(), inlet.capabilities().max_hold)?;
+        Ok(Self {
+            shared,
+            name: plan.name,
+            channel,
+            endpoints: plan.endpoints,
+            fallback: plan.fallback,
+            attempts: limit.unwrap_or(policy.attempts),
+            policy,
+            counts: Arc::default(),
+            gone: Mutex::default(),
+        })
+    }
+
+    pub(super) const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    pub(super) fn state(&self) -> &S {
+        &self.shared.state
+    }
+
+    pub(super) fn broker(&self) -> &Broker {
+        &self.shared.broker
+    }
+
+    fn endpoint(&self, message: &Message) -> Option<&Endpoint<S>> {
+        let fallback = self.fallback.as_ref();
+        match message.type_name() {
+            Some(name) => self.endpoints.iter().find(|one| *one.type_name == **name).or(fallback),
+            None => fallback.or(match &self.endpoints[..] {
+                [only] => Some(only),
+                _ => None,
+            }),
+        }
+    }
+
+    /// What is to be settled without a handler is.
+    fn unknown(&self, delivery: Delivery) {
+        if self.channel.kind() == ChannelKind::PublishSubscribe {
+            count(&self.counts.ignored);
+            drop(delivery.ack());
+            return;
+        }
+        let failure = match delivery.message().type_name() {
+            Some(name) => format!("no handler for messages of type `{name}`"),
+            None => "no handler for messages without a type".into(),
+        };
+        self.fail(delivery, &Failure::reject(failure));
+    }
+
+    /// It comes again, or goes to the dead letters.
+    fn fail(&self, delivery: Delivery, failure: &Failure) {
+        let attempt = delivery.attempt();
+        let again = self.policy.backoff.wait_after(attempt - 1);
+        let reason = match failure.verdict() {
+            Verdict::Reject => failure.to_string(),
+            Verdict::Retry(_) if attempt >= self.attempts => format!("attempts exhausted: {failure}"),
+            Verdict::Retry(after) => {
+                count(&self.counts.failed);
+                tracing::debug!(channel = self.channel.name(), attempt, %failure, "a message is to come again");
+                drop(delivery.retry(after.unwrap_or(again)));
+                return;
+            }
+        };
+        if !self.may_go(delivery.message().key()) {
+            count(&self.counts.failed);
+            tracing::warn!(channel = self.channel.name(), attempt, %failure, "a message that cannot be handled is waited for");
+            drop(delivery.retry(again));
+            return;
+        }
+        count(&self.counts.rejected);
+        tracing::warn!(channel = self.channel.name(), attempt, %reason, "a message goes to the dead letters");
+        drop(delivery.reject(reason));
+    }
+
+    /// Whether a message of that key may go to the dead letters.
+    fn may_go(&self, key: Option<&MessageKey>) -> bool {
+        match (self.policy.followers, key) {
+            (Followers::Wait, _) => false,
+            (Followers::Follow, Some(key)) if self.channel.requirements().order_per_key => {
+                let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+                gone.contains(key) || (gone.len() < MOST_GONE && gone.insert(key.clone()))
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether the message is behind one of its key that went to the dead letters.
+    fn follows(&self, message: &Message) -> bool {
+        self.policy.followers == Followers::Follow
+            && message
+                .key()
+                .is_some_and(|key| self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(key))
+    }
+}
+
+impl<S: Send + Sync + 'static> Desk<S> {
+    /// What is left to do for the delivery, if it is not settled yet.
+    pub(super) fn begin(self: &Arc<Self>, delivery: Delivery) -> Option<BoxFuture<'static, ()>> {
+        if let Some(undecodable) = delivery.undecodable() {
+            let failure = Failure::reject(format!("undecodable: {undecodable}"));
+            self.fail(delivery, &failure);
+            return None;
+        }
+        if self.follows(delivery.message()) {
+            self.fail(delivery, &Failure::reject("a message of its key before it went to the dead letters"));
+            return None;
+        }
+        let Some(endpoint) = self.endpoint(delivery.message()) else {
+            self.unknown(delivery);
+            return None;
+        };
+        let mut held = Some(delivery);
+        let called = catch_unwind(AssertUnwindSafe(|| endpoint.call(&mut held, self)));
+        let failure = match called {
+            Ok(Ok(job)) => return Some(job),
+            Ok(Err(undecodable)) => Failure::reject(undecodable),
+            Err(panic) => Failure::panicked(&*panic),
+        };
+        if let Some(delivery) = held {
+            self.fail(delivery, &failure);
+        }
+        None
+    }
+
+    /// Has the delivery handled, and settles it.
+    pub(super) fn job<Fut, R: 'static>(
+        self: &Arc<Self>,
+        delivery: &mut Option<Delivery>,
+        handle: impl FnOnce(Context<S>) -> Fut,
+        answer: fn(R) -> Result<Option<Message>>,
+    ) -> BoxFuture<'static, ()>
+    where
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+    {
+        let Some(call) = delivery.as_ref().map(Call::of) else {
+            return Box::pin(std::future::ready(()));
+        };
+        let handling = handle(Context::new(Arc::clone(self), call));
+        let Some(delivery) = delivery.take() else {
+            return Box::pin(std::future::ready(()));
+        };
+        let desk = Arc::clone(self);
+        Box::pin(async move {
+            let answered = async { Ok(answer(handling.await?)?) };
+            let outcome = desk.within(answered).await;
+            desk.settle(delivery, outcome).await;
+        })
+    }
+
+    /// The reply goes to the return address of the message, if it has one.
+    async fn answer(&self, delivery: &Delivery, reply: Message) -> Result<(), Failure> {
+        if delivery.message().reply_to().is_none() {
+            return Ok(());
+        }
+        match delivery.reply(reply).await {
+            Ok(_) => Ok(()),
+            // Nobody is there to be answered, or the address is not one that may be: another attempt would change nothing.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::Rejected | ErrorKind::Unauthorized
+                ) =>
+            {
+                count(&self.counts.unanswered);
+                tracing::warn!(channel = self.channel.name(), %error, "a reply reaches nobody");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn settle(&self, delivery: Delivery, outcome: Result<Option<Message>, Failure>) {
+        let outcome = match outcome {
+            Ok(Some(reply)) => self.answer(&delivery, reply).await,
+            other => other.map(drop),
+        };
+        match outcome {
+            Ok(()) => {
+                count(&self.counts.handled);
+                drop(delivery.ack());
+            }
+            Err(failure) => self.fail(delivery, &failure),
+        }
+    }
+
+    /// A panic is a failure, and so is what takes too long.
+    async fn within(
+        &self,
+        handling: impl Future<Output = Result<Option<Message>, Failure>>,
+    ) -> Result<Option<Message>, Failure> {
+        let mut handling = pin!(handling);
+        let caught = poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)))
+                .unwrap_or_else(|panic: Box<dyn Any + Send>| Poll::Ready(Err(Failure::panicked(&*panic))))
+        });
+        let Some(within) = self.policy.timeout else {
+            return caught.await;
+        };
+        tokio::select! {
+            biased;
+            outcome = caught => outcome,
+            () = self.shared.clock.sleep_until(later(self.shared.clock.now(), within)) => {
+                Err(Failure::retry(format!("the handler took longer than {within:?}")))
+            }
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,124 @@
+use super::Failure;
+use super::context::Context;
+use super::desk::Desk;
+use crate::adapter::{BoxFuture, Kind, Message};
+use crate::{Body, Command, Delivery, IntoMessage, Result};
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A function that handles messages of one type: `async fn(B, Context<S>) -> Result<R, Failure>`.
+///
+/// `B` is the [`Body`], `S` the service's state, and `R` either `()` or, for a [`Command`], its reply, which goes to the return address of the
+/// message. `Shape` is how the compiler tells the two apart; nobody names it.
+#[diagnostic::on_unimplemented(
+    message = "this is no handler for a service with the state `{S}`",
+    label = "expected `async fn(B, Context<{S}>) -> Result<R, Failure>`",
+    note = "`B` has to implement `Body`; `R` is `()`, or `<B as Command>::Reply` where `B` implements `Command`",
+    note = "the state is `()` unless the service has one by `with_state`; what the handler awaits has to be `Send`"
+)]
+pub trait Handler<S, Shape>: Sized {
+    #[doc(hidden)]
+    fn endpoint(self) -> Endpoint<S>;
+}
+
+/// The shape of a handler that answers nothing.
+#[derive(Debug)]
+pub struct Handles<B>(PhantomData<fn(B)>);
+
+/// The shape of a handler that answers commands.
+#[derive(Debug)]
+pub struct Answers<C>(PhantomData<fn(C)>);
+
+/// A handler, ready to be called.
+pub struct Endpoint<S> {
+    pub(super) type_name: &'static str,
+    pub(super) kind: Option<Kind>,
+    pub(super) reply: Option<&'static str>,
+    call: Call<S>,
+}
+
+/// Takes the delivery unless its body cannot be decoded, or something panics; what it gives settles it.
+type Call<S> =
+    Box<dyn Fn(&mut Option<Delivery>, &Arc<Desk<S>>) -> Result<BoxFuture<'static, ()>> + Send + Sync>;
+
+impl<S> Endpoint<S> {
+    /// What handles the message and settles it.
+    pub(super) fn call(
+        &self,
+        delivery: &mut Option<Delivery>,
+        desk: &Arc<Desk<S>>,
+    ) -> Result<BoxFuture<'static, ()>> {
+        (self.call)(delivery, desk)
+    }
+}
+
+impl<S, F, B, Fut> Handler<S, Handles<B>> for F
+where
+    S: Send + Sync + 'static,
+    F: Fn(B, Context<S>) -> Fut + Send + Sync + 'static,
+    B: Body,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    fn endpoint(self) -> Endpoint<S> {
+        typed::<S, B, _, _>(None, self, |()| Ok(None))
+    }
+}
+
+impl<S, F, C, Fut> Handler<S, Answers<C>> for F
+where
+    S: Send + Sync + 'static,
+    F: Fn(C, Context<S>) -> Fut + Send + Sync + 'static,
+    C: Command,
+    C::Reply: 'static,
+    Fut: Future<Output = Result<C::Reply, Failure>> + Send + 'static,
+{
+    fn endpoint(self) -> Endpoint<S> {
+        typed::<S, C, _, _>(Some(C::Reply::TYPE), self, |reply| (&reply).into_message().map(Some))
+    }
+}
+
+fn typed<S, B, Fut, R>(
+    reply: Option<&'static str>,
+    handler: impl Fn(B, Context<S>) -> Fut + Send + Sync + 'static,
+    answer: fn(R) -> Result<Option<Message>>,
+) -> Endpoint<S>
+where
+    S: Send + Sync + 'static,
+    B: Body,
+    Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+    R: 'static,
+{
+    let call = move |delivery: &mut Option<Delivery>, desk: &Arc<Desk<S>>| {
+        let body = decode::<B>(delivery.as_ref())?;
+        Ok(desk.job(delivery, |context| handler(body, context), answer))
+    };
+    Endpoint { type_name: B::TYPE, kind: B::KIND, reply, call: Box::new(call) }
+}
+
+/// A handler that takes messages of any type as they are.
+pub(super) fn untyped<S, Fut>(
+    handler: impl Fn(Message, Context<S>) -> Fut + Send + Sync + 'static,
+) -> Endpoint<S>
+where
+    S: Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let call = move |delivery: &mut Option<Delivery>, desk: &Arc<Desk<S>>| {
+        let handle = |context: Context<S>| handler(context.message().clone(), context);
+        Ok(desk.job(delivery, handle, |()| Ok(None)))
+    };
+    Endpoint { type_name: "", kind: None, reply: None, call: Box::new(call) }
+}
+
+/// The type was looked at when the handler was chosen: that of a message without one is the payload's.
+fn decode<B: Body>(delivery: Option<&Delivery>) -> Result<B> {
+    B::decode(delivery.map_or(&[][..], |delivery| delivery.message().body()))
+}
+
+impl<S> fmt::Debug for Endpoint<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.type_name).finish()
+    }
+}

@@ -1,0 +1,17 @@
+//! Services on memory: what becomes of messages, in which order, and how a service begins and ends.
+
+#![expect(
+    clippy::panic_in_result_fn,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests, and functions that they share; their real time only ends what hangs"
+)]
+
+mod failing;
+mod handling;
+mod kitchen;
+mod leaving;
+mod ordering;
+mod registering;
