@@ -2,7 +2,7 @@ use super::context::{Call, Context};
 use super::failure::Verdict;
 use super::handler::Endpoint;
 use super::registration::Plan;
-use super::{Failure, Followers, Policy};
+use super::{Claim, Failure, Followers, Handling, Policy};
 use crate::adapter::{BoxFuture, Channel, ChannelKind, Clock, Message, MessageKey};
 use crate::clock::later;
 use crate::{Broker, Consumer, Delivery, ErrorKind, Result};
@@ -39,6 +39,12 @@ pub(super) struct Shared<S> {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// Whether a message is to be handled.
+enum Begun {
+    New(Option<Box<dyn Handling>>),
+    Duplicate,
+}
+
 /// What became of messages.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -46,6 +52,7 @@ pub(super) struct Counts {
     pub(super) failed: AtomicU64,
     pub(super) rejected: AtomicU64,
     pub(super) ignored: AtomicU64,
+    pub(super) duplicates: AtomicU64,
     pub(super) unanswered: AtomicU64,
 }
 
@@ -176,42 +183,57 @@ impl<S: Send + Sync + 'static> Desk<S> {
             self.unknown(delivery);
             return None;
         };
-        let mut held = Some(delivery);
-        let called = catch_unwind(AssertUnwindSafe(|| endpoint.call(&mut held, self)));
-        let failure = match called {
-            Ok(Ok(job)) => return Some(job),
-            Ok(Err(undecodable)) => Failure::reject(undecodable),
-            Err(panic) => Failure::panicked(&*panic),
-        };
-        if let Some(delivery) = held {
-            self.fail(delivery, &failure);
-        }
-        None
+        Some(endpoint.call(delivery, self))
     }
 
     /// Has the delivery handled, and settles it.
     pub(super) fn job<Fut, R: 'static>(
         self: &Arc<Self>,
-        delivery: &mut Option<Delivery>,
-        handle: impl FnOnce(Context<S>) -> Fut,
+        delivery: Delivery,
+        handle: impl FnOnce(Context<S>) -> Result<Fut, Failure> + Send + 'static,
         answer: fn(R) -> Result<Option<Message>>,
     ) -> BoxFuture<'static, ()>
     where
         Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     {
-        let Some(call) = delivery.as_ref().map(Call::of) else {
-            return Box::pin(std::future::ready(()));
-        };
-        let handling = handle(Context::new(Arc::clone(self), call));
-        let Some(delivery) = delivery.take() else {
-            return Box::pin(std::future::ready(()));
-        };
         let desk = Arc::clone(self);
         Box::pin(async move {
-            let answered = async { Ok(answer(handling.await?)?) };
+            let handling = match desk.begin_once(&delivery).await {
+                Ok(Begun::New(handling)) => handling,
+                Ok(Begun::Duplicate) => {
+                    count(&desk.counts.duplicates);
+                    drop(delivery.ack());
+                    return;
+                }
+                Err(error) => return desk.fail(delivery, &error.into()),
+            };
+            let context = Context::new(Arc::clone(&desk), Call::of(&delivery));
+            let answered = async { Ok(answer(handle(context)?.await?)?) };
             let outcome = desk.within(answered).await;
-            desk.settle(delivery, outcome).await;
+            desk.settle(delivery, outcome, handling).await;
         })
+    }
+
+    /// Waits while the message is handled elsewhere; a message without an id is always new.
+    async fn begin_once(&self, delivery: &Delivery) -> Result<Begun> {
+        let (Some(store), Some(id)) = (&self.policy.duplicates, delivery.message().id()) else {
+            return Ok(Begun::New(None));
+        };
+        let mut backoff = self.policy.backoff;
+        loop {
+            match store.begin(&self.name, id).await? {
+                Claim::New(handling) => return Ok(Begun::New(Some(handling))),
+                Claim::Done => return Ok(Begun::Duplicate),
+                Claim::InProgress => {
+                    let again = later(self.shared.clock.now(), backoff.next_wait());
+                    tokio::select! {
+                        () = self.shared.clock.sleep_until(again) => {}
+                        // It comes again, and then it is asked again: whatever becomes of this one reaches nobody.
+                        () = delivery.lost() => return Ok(Begun::Duplicate),
+                    }
+                }
+            }
+        }
     }
 
     /// The reply goes to the return address of the message, if it has one.
@@ -236,12 +258,23 @@ impl<S: Send + Sync + 'static> Desk<S> {
         }
     }
 
-    async fn settle(&self, delivery: Delivery, outcome: Result<Option<Message>, Failure>) {
-        let outcome = match outcome {
-            Ok(Some(reply)) => self.answer(&delivery, reply).await,
-            other => other.map(drop),
+    /// What was handled is written down before it is acknowledged, what was not is given up before it comes again.
+    async fn settle(
+        &self,
+        delivery: Delivery,
+        outcome: Result<Option<Message>, Failure>,
+        handling: Option<Box<dyn Handling>>,
+    ) {
+        let done = async {
+            if let Some(reply) = outcome? {
+                self.answer(&delivery, reply).await?;
+            }
+            match handling {
+                Some(handling) => Ok(handling.done().await?),
+                None => Ok(()),
+            }
         };
-        match outcome {
+        match done.await {
             Ok(()) => {
                 count(&self.counts.handled);
                 drop(delivery.ack());

@@ -39,17 +39,11 @@ pub struct Endpoint<S> {
     call: Call<S>,
 }
 
-/// Takes the delivery unless its body cannot be decoded, or something panics; what it gives settles it.
-type Call<S> =
-    Box<dyn Fn(&mut Option<Delivery>, &Arc<Desk<S>>) -> Result<BoxFuture<'static, ()>> + Send + Sync>;
+/// Gives what handles the delivery and settles it.
+type Call<S> = Box<dyn Fn(Delivery, &Arc<Desk<S>>) -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl<S> Endpoint<S> {
-    /// What handles the message and settles it.
-    pub(super) fn call(
-        &self,
-        delivery: &mut Option<Delivery>,
-        desk: &Arc<Desk<S>>,
-    ) -> Result<BoxFuture<'static, ()>> {
+    pub(super) fn call(&self, delivery: Delivery, desk: &Arc<Desk<S>>) -> BoxFuture<'static, ()> {
         (self.call)(delivery, desk)
     }
 }
@@ -90,9 +84,15 @@ where
     Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     R: 'static,
 {
-    let call = move |delivery: &mut Option<Delivery>, desk: &Arc<Desk<S>>| {
-        let body = decode::<B>(delivery.as_ref())?;
-        Ok(desk.job(delivery, |context| handler(body, context), answer))
+    let handler = Arc::new(handler);
+    let call = move |delivery: Delivery, desk: &Arc<Desk<S>>| {
+        let handler = Arc::clone(&handler);
+        // The type was looked at when the handler was chosen: that of a message without one is the payload's.
+        let decode = move |context: Context<S>| match B::decode(context.message().body()) {
+            Ok(body) => Ok(handler(body, context)),
+            Err(undecodable) => Err(Failure::reject(undecodable)),
+        };
+        desk.job(delivery, decode, answer)
     };
     Endpoint { type_name: B::TYPE, kind: B::KIND, reply, call: Box::new(call) }
 }
@@ -105,16 +105,13 @@ where
     S: Send + Sync + 'static,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let call = move |delivery: &mut Option<Delivery>, desk: &Arc<Desk<S>>| {
-        let handle = |context: Context<S>| handler(context.message().clone(), context);
-        Ok(desk.job(delivery, handle, |()| Ok(None)))
+    let handler = Arc::new(handler);
+    let call = move |delivery: Delivery, desk: &Arc<Desk<S>>| {
+        let handler = Arc::clone(&handler);
+        let handle = move |context: Context<S>| Ok(handler(context.message().clone(), context));
+        desk.job(delivery, handle, |()| Ok(None))
     };
     Endpoint { type_name: "", kind: None, reply: None, call: Box::new(call) }
-}
-
-/// The type was looked at when the handler was chosen: that of a message without one is the payload's.
-fn decode<B: Body>(delivery: Option<&Delivery>) -> Result<B> {
-    B::decode(delivery.map_or(&[][..], |delivery| delivery.message().body()))
 }
 
 impl<S> fmt::Debug for Endpoint<S> {

@@ -51,6 +51,7 @@
 mod context;
 mod desk;
 mod dispatch;
+mod duplicates;
 mod failure;
 mod handler;
 mod policy;
@@ -58,6 +59,7 @@ mod registration;
 mod running;
 
 pub use context::Context;
+pub use duplicates::{Claim, DuplicateStore, Handling, MemoryDuplicates};
 pub use failure::Failure;
 pub use handler::{Answers, Handler, Handles};
 pub use policy::{Followers, Policy};

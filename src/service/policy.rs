@@ -1,5 +1,7 @@
+use super::DuplicateStore;
 use crate::backoff::Backoff;
 use crate::{Error, ErrorKind, Result};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How the messages of a channel are handled: how many at once, and what happens to those that fail.
@@ -23,6 +25,7 @@ pub struct Policy {
     pub(super) backoff: Backoff,
     pub(super) followers: Followers,
     pub(super) timeout: Option<Duration>,
+    pub(super) duplicates: Option<Arc<dyn DuplicateStore>>,
 }
 
 /// What becomes of the messages behind one that has failed for good, with the same key, on a channel with order per key. While a message is tried
@@ -49,6 +52,7 @@ impl Policy {
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(30)),
             followers: Followers::GoOn,
             timeout: None,
+            duplicates: None,
         }
     }
 
@@ -80,6 +84,17 @@ impl Policy {
     /// How long one attempt may take; then it counts as failed, and its future is dropped. There is no such limit unless it is set.
     pub const fn timeout(mut self, within: Duration) -> Self {
         self.timeout = Some(within);
+        self
+    }
+
+    /// Handles no message again that the store knows as handled; it is acknowledged and counted. Messages without an id are always handled.
+    ///
+    /// The store knows a message once its handler has ended well, before the message is acknowledged. After a crash between the two it is handled again
+    /// where the store was only memory, or where what the handler did and what the store knows are not one transaction. A duplicate that comes while the
+    /// first is being handled waits for that. A duplicate of a command gets no second reply.
+    #[doc(alias = "idempotent")]
+    pub fn discard_duplicates(mut self, store: impl DuplicateStore + 'static) -> Self {
+        self.duplicates = Some(Arc::new(store));
         self
     }
 

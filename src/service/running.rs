@@ -41,6 +41,8 @@ pub struct ServiceStatus {
     pub rejected: u64,
     /// Events that no handler takes, acknowledged.
     pub ignored: u64,
+    /// Handled before, by its id, and acknowledged.
+    pub duplicates: u64,
     /// Replies that reached nobody.
     pub unanswered: u64,
     /// How its consumer is doing.
@@ -128,6 +130,7 @@ impl Manned {
             failed: counts.failed.load(Ordering::Relaxed),
             rejected: counts.rejected.load(Ordering::Relaxed),
             ignored: counts.ignored.load(Ordering::Relaxed),
+            duplicates: counts.duplicates.load(Ordering::Relaxed),
             unanswered: counts.unanswered.load(Ordering::Relaxed),
             consumer: self.inlet.status(),
         }

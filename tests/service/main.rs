@@ -9,6 +9,7 @@
     reason = "tests, and functions that they share; their real time only ends what hangs"
 )]
 
+mod duplicates;
 mod failing;
 mod handling;
 mod kitchen;
