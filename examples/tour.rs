@@ -5,7 +5,8 @@
 
 use anybroker::adapter::{Capability, Support};
 use anybroker::{
-    Body, Broker, Channel, Command, Consumer, Error, ErrorKind, MessageKey, Producer, Result, dead_letter,
+    Body, Broker, Channel, Command, Consumer, Context, Error, ErrorKind, Failure, MessageKey, Result,
+    Service, dead_letter,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,28 +99,16 @@ async fn tour(url: &str, file: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asks for a price, and answers.
+/// Asks for a price, and has it answered.
 async fn ask(broker: &Broker) -> Result<()> {
-    let desk = broker.consumer(&PRICING).await?;
-    tokio::spawn(answer(desk));
+    let pricing = Service::new("pricing").handle(&PRICING, price).start(broker).await?;
     let price = broker.request(&PRICING, &AskPrice { dishes: 3 }).deadline(Duration::from_secs(10)).await?;
     println!("  3 dishes cost {}", euros(price.cents));
-    Ok(())
+    pricing.stop().await.map(drop)
 }
 
-async fn answer(mut desk: Consumer) -> Result<()> {
-    while let Some(delivery) = desk.receive().await? {
-        let Ok(ask) = delivery.decode::<AskPrice>() else {
-            delivery.reject("not a question about prices");
-            continue;
-        };
-        let price = Price { cents: ask.dishes * CENTS_PER_DISH };
-        match delivery.reply(&price).await {
-            Ok(_) => delivery.ack(),
-            Err(_) => delivery.retry(Duration::from_secs(1)),
-        };
-    }
-    Ok(())
+async fn price(ask: AskPrice, _: Context) -> Result<Price, Failure> {
+    Ok(Price { cents: ask.dishes * CENTS_PER_DISH })
 }
 
 /// Sends the orders, has them cooked, and shows who heard of it.
@@ -130,10 +119,8 @@ async fn serve(broker: &Broker, orders: Vec<Order>) -> Result<()> {
     let dead_letters = broker.consumer(ORDERS.dead_letters()).await?;
 
     let (tell, mut told) = mpsc::unbounded_channel();
-    for _ in 0..2 {
-        let (orders, events) = (broker.consumer(&ORDERS).await?, broker.producer(&ORDER_EVENTS).await?);
-        tokio::spawn(cook(orders, events, tell.clone()));
-    }
+    let kitchen = || Service::new("kitchen").with_state(tell.clone()).handle(&ORDERS, cook);
+    let _cooks = [kitchen().start(broker).await?, kitchen().start(broker).await?];
     for accepted in broker.producer(&ORDERS).await?.send_all(&orders).await {
         accepted?;
     }
@@ -168,42 +155,23 @@ async fn serve(broker: &Broker, orders: Vec<Order>) -> Result<()> {
 /// What became of one order in the hands of a cook, and whether that is the end of it.
 type Told = (Order, String, bool);
 
-async fn cook(mut orders: Consumer, events: Producer, tell: mpsc::UnboundedSender<Told>) -> Result<()> {
-    while let Some(delivery) = orders.receive().await? {
-        let order = match delivery.decode::<Order>() {
-            Ok(order) => order,
-            Err(error) => {
-                delivery.reject(error.to_string());
-                continue;
-            }
-        };
-        let (what, ended) = if order.dishes == 0 {
-            delivery.reject("no dishes");
-            ("rejected".into(), true)
-        } else if order.dishes > 8 && delivery.attempt() == 1 {
-            delivery.retry(Duration::from_millis(50));
-            ("put off (the oven is full)".into(), false)
-        } else {
-            let served = OrderServed { order: order.id, dishes: order.dishes };
-            let attempt = delivery.attempt();
-            match events.send(&served).await {
-                Ok(_) => {
-                    delivery.ack();
-                    (
-                        if attempt == 1 { "served".into() } else { format!("served at attempt {attempt}") },
-                        true,
-                    )
-                }
-                Err(error) => {
-                    delivery.retry(Duration::from_secs(1));
-                    (format!("put off: {error}"), false)
-                }
-            }
-        };
-        // Nobody listens any more when the tour has ended.
-        let _ = tell.send((order, what, ended));
-    }
-    Ok(())
+async fn cook(order: Order, cx: Context<mpsc::UnboundedSender<Told>>) -> Result<(), Failure> {
+    let served = OrderServed { order: order.id, dishes: order.dishes };
+    let (what, outcome) = match (order.dishes, cx.attempt()) {
+        (0, _) => ("rejected".into(), Err(Failure::reject("no dishes"))),
+        (9.., 1) => (
+            "put off (the oven is full)".into(),
+            Err(Failure::retry_after("the oven is full", Duration::from_millis(50))),
+        ),
+        (_, attempt) => {
+            cx.send(&ORDER_EVENTS, &served).await?;
+            (if attempt == 1 { "served".into() } else { format!("served at attempt {attempt}") }, Ok(()))
+        }
+    };
+    let ended = outcome.as_ref().map_or_else(Failure::is_rejection, |()| true);
+    // Nobody listens any more when the tour has ended.
+    let _ = cx.state().send((order, what, ended));
+    outcome
 }
 
 /// Shows the dead letters of these orders.

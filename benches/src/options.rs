@@ -30,6 +30,12 @@ impl Options {
         }
     }
 
+    /// What follows that name on the command line, for what only one benchmark has.
+    #[must_use]
+    pub fn text(name: &str) -> Option<String> {
+        option(name)
+    }
+
     /// Makes a comparison if it is asked for, and returns its part of the table.
     #[must_use]
     pub fn compare<'a>(&self, title: &str, cases: impl FnOnce() -> Vec<Case<'a>>) -> String {

@@ -1,11 +1,16 @@
+use super::Failure;
 use super::desk::Desk;
-use crate::adapter::{Channel, Message, MessageId, Receipt};
+use super::handler::Answer;
+use super::layer::Outgoing;
+use super::spans;
+use crate::adapter::{BoxFuture, Channel, Message, MessageId, Receipt};
 use crate::builder::Request;
 use crate::inlet::Tie;
 use crate::{Broker, Command, Delivery, IntoMessage, Result};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// What a handler knows beside the body of its message, and what it sends with. Cheap to clone.
 ///
@@ -75,6 +80,18 @@ impl<S> Context<S> {
         Arc::clone(&self.call.tie).lost()
     }
 
+    /// Has the message handled by the handler that it is for.
+    pub(super) fn handle(self) -> BoxFuture<'static, Answer>
+    where
+        S: Send + Sync + 'static,
+    {
+        let desk = Arc::clone(&self.desk);
+        match desk.endpoint(self.message()) {
+            Some(endpoint) => endpoint.handle(self),
+            None => Box::pin(std::future::ready(Err(Failure::reject("no handler for the message")))),
+        }
+    }
+
     fn continued(&self, mut message: Message) -> Message {
         let cause = self.message();
         if message.correlation_id().is_none() {
@@ -97,9 +114,14 @@ impl<S: Send + Sync + 'static> Context<S> {
     /// Sends a message that continues the conversation, and waits for the broker's word.
     ///
     /// # Errors
-    /// As [`Broker::send`].
+    /// As [`Broker::send`], and those of layers around it.
     pub async fn send(&self, channel: &Channel, body: impl IntoMessage) -> Result<Receipt> {
-        self.broker().send(channel, self.continued(body.into_message()?)).await
+        let message = self.continued(body.into_message()?);
+        let Some(layers) = &self.desk.shared.send_layers else {
+            return self.broker().send(channel, message).instrument(spans::send(channel)).await;
+        };
+        let outgoing = Outgoing::new(self.broker().clone(), channel.clone(), message);
+        layers.send(outgoing).instrument(spans::send(channel)).await
     }
 
     /// Sends a command that continues the conversation, and waits for its reply when awaited.

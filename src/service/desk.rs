@@ -1,7 +1,9 @@
 use super::context::{Call, Context};
 use super::failure::Verdict;
-use super::handler::Endpoint;
+use super::handler::{Answer, Endpoint};
+use super::layer::{self, Sending};
 use super::registration::Plan;
+use super::spans;
 use super::{Claim, Failure, Followers, Handling, Policy};
 use crate::adapter::{BoxFuture, Channel, ChannelKind, Clock, Message, MessageKey};
 use crate::clock::later;
@@ -14,6 +16,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use tracing::Instrument;
 
 /// Where the messages of one channel or subscription are given to their handlers.
 pub(super) struct Desk<S> {
@@ -37,6 +40,8 @@ pub(super) struct Shared<S> {
     pub(super) state: S,
     pub(super) broker: Broker,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) layers: Option<layer::Handling<S>>,
+    pub(super) send_layers: Option<Sending>,
 }
 
 /// Whether a message is to be handled.
@@ -96,7 +101,7 @@ impl<S> Desk<S> {
         &self.shared.broker
     }
 
-    fn endpoint(&self, message: &Message) -> Option<&Endpoint<S>> {
+    pub(super) fn endpoint(&self, message: &Message) -> Option<&Endpoint<S>> {
         let fallback = self.fallback.as_ref();
         match message.type_name() {
             Some(name) => self.endpoints.iter().find(|one| *one.type_name == **name).or(fallback),
@@ -183,18 +188,20 @@ impl<S: Send + Sync + 'static> Desk<S> {
             self.unknown(delivery);
             return None;
         };
-        Some(endpoint.call(delivery, self))
+        Some(match self.shared.layers.clone() {
+            None => endpoint.job(delivery, self),
+            Some(layers) => self.job(delivery, |context| async move { layers.run(context).await }),
+        })
     }
 
     /// Has the delivery handled, and settles it.
-    pub(super) fn job<Fut, R: 'static>(
+    pub(super) fn job<Fut>(
         self: &Arc<Self>,
         delivery: Delivery,
-        handle: impl FnOnce(Context<S>) -> Result<Fut, Failure> + Send + 'static,
-        answer: fn(R) -> Result<Option<Message>>,
+        handle: impl FnOnce(Context<S>) -> Fut + Send + 'static,
     ) -> BoxFuture<'static, ()>
     where
-        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
     {
         let desk = Arc::clone(self);
         Box::pin(async move {
@@ -207,9 +214,9 @@ impl<S: Send + Sync + 'static> Desk<S> {
                 }
                 Err(error) => return desk.fail(delivery, &error.into()),
             };
+            let span = spans::process(&desk.name, &desk.channel, delivery.message(), delivery.attempt());
             let context = Context::new(Arc::clone(&desk), Call::of(&delivery));
-            let answered = async { Ok(answer(handle(context)?.await?)?) };
-            let outcome = desk.within(answered).await;
+            let outcome = desk.within(async { handle(context).await }.instrument(span)).await;
             desk.settle(delivery, outcome, handling).await;
         })
     }
@@ -259,12 +266,7 @@ impl<S: Send + Sync + 'static> Desk<S> {
     }
 
     /// What was handled is written down before it is acknowledged, what was not is given up before it comes again.
-    async fn settle(
-        &self,
-        delivery: Delivery,
-        outcome: Result<Option<Message>, Failure>,
-        handling: Option<Box<dyn Handling>>,
-    ) {
+    async fn settle(&self, delivery: Delivery, outcome: Answer, handling: Option<Box<dyn Handling>>) {
         let done = async {
             if let Some(reply) = outcome? {
                 self.answer(&delivery, reply).await?;
@@ -284,10 +286,7 @@ impl<S: Send + Sync + 'static> Desk<S> {
     }
 
     /// A panic is a failure, and so is what takes too long.
-    async fn within(
-        &self,
-        handling: impl Future<Output = Result<Option<Message>, Failure>>,
-    ) -> Result<Option<Message>, Failure> {
+    async fn within(&self, handling: impl Future<Output = Answer>) -> Answer {
         let mut handling = pin!(handling);
         let caught = poll_fn(|cx| {
             catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)))

@@ -59,6 +59,15 @@ impl Failure {
         matches!(self.verdict, Verdict::Reject)
     }
 
+    /// The failure that went through layers as an error; any other error is one to retry.
+    #[must_use]
+    pub fn from_boxed(error: Box<dyn StdError + Send + Sync>) -> Self {
+        match error.downcast::<Boxed>() {
+            Ok(boxed) => boxed.0,
+            Err(other) => Self { verdict: Verdict::Retry(None), error: other },
+        }
+    }
+
     /// What a handler that panicked has left behind.
     pub(super) fn panicked(panic: &(dyn Any + Send)) -> Self {
         let said = panic.downcast_ref::<&str>().copied();
@@ -74,6 +83,24 @@ impl Failure {
 impl<E: StdError + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::retry(error)
+    }
+}
+
+impl From<Failure> for Box<dyn StdError + Send + Sync> {
+    fn from(failure: Failure) -> Self {
+        Box::new(Boxed(failure))
+    }
+}
+
+/// A failure as an error. [`Failure`] itself cannot be one: any error becomes a failure.
+#[derive(Debug)]
+struct Boxed(Failure);
+
+impl StdError for Boxed {}
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

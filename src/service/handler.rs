@@ -36,15 +36,45 @@ pub struct Endpoint<S> {
     pub(super) type_name: &'static str,
     pub(super) kind: Option<Kind>,
     pub(super) reply: Option<&'static str>,
-    call: Call<S>,
+    job: Job<S>,
+    handle: Handle<S>,
 }
 
-/// Gives what handles the delivery and settles it.
-type Call<S> = Box<dyn Fn(Delivery, &Arc<Desk<S>>) -> BoxFuture<'static, ()> + Send + Sync>;
+/// Gives what handles the delivery and settles it, with one allocation.
+type Job<S> = Box<dyn Fn(Delivery, &Arc<Desk<S>>) -> BoxFuture<'static, ()> + Send + Sync>;
 
-impl<S> Endpoint<S> {
-    pub(super) fn call(&self, delivery: Delivery, desk: &Arc<Desk<S>>) -> BoxFuture<'static, ()> {
-        (self.call)(delivery, desk)
+/// Gives what handles the message alone, for layers around it.
+type Handle<S> = Box<dyn Fn(Context<S>) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// The reply, if there is one.
+pub(super) type Answer = Result<Option<Message>, Failure>;
+
+impl<S: Send + Sync + 'static> Endpoint<S> {
+    fn new<Fut>(
+        type_name: &'static str,
+        kind: Option<Kind>,
+        reply: Option<&'static str>,
+        handle: impl Fn(Context<S>) -> Fut + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = Answer> + Send + 'static,
+    {
+        let alone = handle.clone();
+        Self {
+            type_name,
+            kind,
+            reply,
+            job: Box::new(move |delivery, desk| desk.job(delivery, handle.clone())),
+            handle: Box::new(move |context| Box::pin(alone(context))),
+        }
+    }
+
+    pub(super) fn job(&self, delivery: Delivery, desk: &Arc<Desk<S>>) -> BoxFuture<'static, ()> {
+        (self.job)(delivery, desk)
+    }
+
+    pub(super) fn handle(&self, context: Context<S>) -> BoxFuture<'static, Answer> {
+        (self.handle)(context)
     }
 }
 
@@ -85,16 +115,17 @@ where
     R: 'static,
 {
     let handler = Arc::new(handler);
-    let call = move |delivery: Delivery, desk: &Arc<Desk<S>>| {
+    Endpoint::new(B::TYPE, B::KIND, reply, move |context: Context<S>| {
         let handler = Arc::clone(&handler);
-        // The type was looked at when the handler was chosen: that of a message without one is the payload's.
-        let decode = move |context: Context<S>| match B::decode(context.message().body()) {
-            Ok(body) => Ok(handler(body, context)),
-            Err(undecodable) => Err(Failure::reject(undecodable)),
-        };
-        desk.job(delivery, decode, answer)
-    };
-    Endpoint { type_name: B::TYPE, kind: B::KIND, reply, call: Box::new(call) }
+        async move {
+            // The type was looked at when the handler was chosen: that of a message without one is the payload's.
+            let handling = match B::decode(context.message().body()) {
+                Ok(body) => handler(body, context),
+                Err(undecodable) => return Err(Failure::reject(undecodable)),
+            };
+            Ok(answer(handling.await?)?)
+        }
+    })
 }
 
 /// A handler that takes messages of any type as they are.
@@ -106,12 +137,10 @@ where
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
     let handler = Arc::new(handler);
-    let call = move |delivery: Delivery, desk: &Arc<Desk<S>>| {
+    Endpoint::new("", None, None, move |context: Context<S>| {
         let handler = Arc::clone(&handler);
-        let handle = move |context: Context<S>| Ok(handler(context.message().clone(), context));
-        desk.job(delivery, handle, |()| Ok(None))
-    };
-    Endpoint { type_name: "", kind: None, reply: None, call: Box::new(call) }
+        async move { handler(context.message().clone(), context).await.map(|()| None) }
+    })
 }
 
 impl<S> fmt::Debug for Endpoint<S> {

@@ -54,27 +54,35 @@ mod dispatch;
 mod duplicates;
 mod failure;
 mod handler;
+mod layer;
 mod policy;
+mod rate_limit;
 mod registration;
 mod running;
+mod spans;
 
 pub use context::Context;
 pub use duplicates::{Claim, DuplicateStore, Handling, MemoryDuplicates};
 pub use failure::Failure;
 pub use handler::{Answers, Handler, Handles};
+pub use layer::{BoxError, Layered, Outgoing};
 pub use policy::{Followers, Policy};
+pub use rate_limit::{RateLimit, RateLimited};
 pub use registration::Operation;
 pub use running::{Running, ServiceStatus};
 
+use crate::adapter::Receipt;
 use crate::builder::ReceiveFrom;
 use crate::config::check_name;
 use crate::{Broker, Error, ErrorKind, Message, Result};
 use desk::{Desk, Shared};
+use layer::Sending;
 use registration::{Plan, Plans};
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use tower_layer::Layer;
 
 /// Handlers for the messages of channels, under one name.
 ///
@@ -85,6 +93,8 @@ pub struct Service<S = ()> {
     state: S,
     plans: Plans<S>,
     policy: Policy,
+    layers: Option<layer::Handling<S>>,
+    send_layers: Option<Sending>,
     /// The first mistake, reported when the service is checked: a registration is no place to fail.
     mistake: Option<Error>,
 }
@@ -92,16 +102,34 @@ pub struct Service<S = ()> {
 impl Service {
     /// A service without handlers. Its name is that of its subscriptions, so all its instances share them; it stays the same over restarts.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), state: (), plans: Plans::default(), policy: Policy::new(), mistake: None }
+        Self {
+            name: name.into(),
+            state: (),
+            plans: Plans::default(),
+            policy: Policy::new(),
+            layers: None,
+            send_layers: None,
+            mistake: None,
+        }
     }
 
     /// The service with a state that its handlers share: `async fn(B, Context<S>)`. Comes before its handlers.
     pub fn with_state<S>(self, state: S) -> Service<S> {
-        let late = || Error::new(ErrorKind::Config, "the service is given a state after its handlers");
+        let late =
+            || Error::new(ErrorKind::Config, "the service is given a state after its handlers or layers");
         let mistake = self.mistake.or_else(|| {
-            (!self.plans.is_empty()).then(|| late().with_help("call `with_state` right after `new`"))
+            (!self.plans.is_empty() || self.layers.is_some())
+                .then(|| late().with_help("call `with_state` right after `new`"))
         });
-        Service { name: self.name, state, plans: Plans::default(), policy: self.policy, mistake }
+        Service {
+            name: self.name,
+            state,
+            plans: Plans::default(),
+            policy: self.policy,
+            layers: None,
+            send_layers: self.send_layers,
+            mistake,
+        }
     }
 }
 
@@ -139,6 +167,45 @@ impl<S: Send + Sync + 'static> Service<S> {
         self
     }
 
+    /// Puts a layer around all handlers, and around the layers that are there already.
+    ///
+    /// It is around the handler alone: what a message becomes is decided outside of it. A [`Failure`] goes through a layer as its error; any other error of
+    /// a layer has the message tried again.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<layer::Handling<S>>,
+        L::Service:
+            tower_service::Service<Context<S>, Response = Option<Message>> + Clone + Send + Sync + 'static,
+        <L::Service as tower_service::Service<Context<S>>>::Error: Into<BoxError>,
+        <L::Service as tower_service::Service<Context<S>>>::Future: Send + 'static,
+    {
+        let inner = self.layers.unwrap_or_else(|| {
+            Layered::of(|context: Context<S>| {
+                let handling = context.handle();
+                Box::pin(async move { handling.await.map_err(Into::into) })
+            })
+        });
+        self.layers = Some(Layered::new(layer.layer(inner)));
+        self
+    }
+
+    /// Puts a layer around [`Context::send`], and around the layers that are there already.
+    pub fn send_layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Sending>,
+        L::Service: tower_service::Service<Outgoing, Response = Receipt> + Clone + Send + Sync + 'static,
+        <L::Service as tower_service::Service<Outgoing>>::Error: Into<BoxError>,
+        <L::Service as tower_service::Service<Outgoing>>::Future: Send + 'static,
+    {
+        let inner = self.send_layers.unwrap_or_else(|| {
+            Layered::of(|outgoing: Outgoing| {
+                Box::pin(async move { outgoing.send().await.map_err(Into::into) })
+            })
+        });
+        self.send_layers = Some(Layered::new(layer.layer(inner)));
+        self
+    }
+
     /// What it handles, as it was registered: a row for every handler.
     #[must_use]
     pub fn operations(&self) -> Vec<Operation> {
@@ -165,7 +232,13 @@ impl<S: Send + Sync + 'static> Service<S> {
     /// nowhere to go.
     pub async fn start(self, broker: &Broker) -> Result<Running> {
         self.check()?;
-        let shared = Arc::new(Shared { state: self.state, broker: broker.clone(), clock: broker.clock() });
+        let shared = Arc::new(Shared {
+            state: self.state,
+            broker: broker.clone(),
+            clock: broker.clock(),
+            layers: self.layers,
+            send_layers: self.send_layers,
+        });
         let mut opened = Vec::new();
         for plan in self.plans {
             let policy = plan.policy.as_ref().unwrap_or(&self.policy).clone();

@@ -13,6 +13,8 @@ mod duplicates;
 mod failing;
 mod handling;
 mod kitchen;
+mod layers;
 mod leaving;
 mod ordering;
 mod registering;
+mod spans;
