@@ -37,7 +37,8 @@
 //! | to | see |
 //! |---|---|
 //! | send | [`Broker::producer`], [`Broker::send`] |
-//! | receive and settle | [`Broker::consumer`], [`Delivery`] |
+//! | handle messages | [`Service`], [`service`] |
+//! | receive and settle yourself | [`Broker::consumer`], [`Delivery`] |
 //! | ask and be answered | [`Broker::request`], [`Delivery::reply`] |
 //! | read what was rejected | [`Channel::dead_letters`], [`dead_letter`] |
 //! | bind channels to brokers | [`config`] |
