@@ -37,7 +37,10 @@ impl KafkaSender {
         let error = match (self.closed, self.producer.is_live()) {
             (false, true) => return Ok(()),
             (true, _) => error(ErrorKind::Closed, "the sender is closed"),
-            (_, false) => self.producer.gone(),
+            // Whatever ended the client: another one may be let in where this one was not.
+            (_, false) => {
+                error(ErrorKind::Disconnected, "the client has ended").with_source(self.producer.gone())
+            }
         };
         Err(error.with_outcome(SendOutcome::NotSent))
     }
