@@ -127,6 +127,17 @@ impl Delivery {
         self.inlet.replier().reply(self.message(), body).await
     }
 
+    /// Takes the message out. The delivery is not to be settled or dropped before it is back.
+    pub(crate) fn lend(&mut self) -> Message {
+        self.parcel.as_mut().map(|parcel| std::mem::take(&mut parcel.message)).unwrap_or_default()
+    }
+
+    pub(crate) fn restore(&mut self, message: Message) {
+        if let Some(parcel) = &mut self.parcel {
+            parcel.message = message;
+        }
+    }
+
     pub(crate) fn tie(&self) -> &Arc<Tie> {
         &self.parcel().tie
     }

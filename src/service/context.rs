@@ -15,69 +15,86 @@ use tracing::Instrument;
 /// What a handler knows beside the body of its message, and what it sends with. Cheap to clone.
 ///
 /// What is sent through it continues the conversation of the message: it has its correlation id, or else its id, as correlation id, and its trace.
-pub struct Context<S = ()> {
+pub struct Context<S = ()>(Arc<Call<S>>);
+
+/// One receipt of a message, which its handler shares with whom it likes.
+struct Call<S> {
     desk: Arc<Desk<S>>,
-    call: Arc<Call>,
+    message: Message,
+    attempt: u32,
+    tie: Arc<Tie>,
 }
 
-/// One receipt of a message.
-pub(super) struct Call {
-    pub(super) message: Message,
-    pub(super) attempt: u32,
-    pub(super) tie: Arc<Tie>,
-}
+/// A delivery whose message is lent to its handler. Dropped, it comes again with its message.
+pub(super) struct Lent<S>(Option<(Delivery, Arc<Call<S>>)>);
 
 /// The headers that pass on a trace, by the names of W3C Trace Context.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
-impl Call {
-    pub(super) fn of(delivery: &Delivery) -> Self {
-        Self {
-            message: delivery.message().clone(),
-            attempt: delivery.attempt(),
-            tie: Arc::clone(delivery.tie()),
-        }
+impl<S> Lent<S> {
+    pub(super) fn new(desk: Arc<Desk<S>>, mut delivery: Delivery) -> Self {
+        let (attempt, tie) = (delivery.attempt(), Arc::clone(delivery.tie()));
+        let call = Call { desk, message: delivery.lend(), attempt, tie };
+        Self(Some((delivery, Arc::new(call))))
+    }
+
+    pub(super) fn context(&self) -> Option<Context<S>> {
+        self.0.as_ref().map(|(_, call)| Context(Arc::clone(call)))
+    }
+
+    /// The delivery with its message. It was given back before if there is none.
+    pub(super) fn back(&mut self) -> Option<(Arc<Desk<S>>, Delivery)> {
+        let (mut delivery, call) = self.0.take()?;
+        let (desk, message) = match Arc::try_unwrap(call) {
+            Ok(call) => (call.desk, call.message),
+            // The handler has left its context with somebody.
+            Err(call) => (Arc::clone(&call.desk), call.message.clone()),
+        };
+        delivery.restore(message);
+        Some((desk, delivery))
+    }
+}
+
+impl<S> Drop for Lent<S> {
+    fn drop(&mut self) {
+        drop(self.back());
     }
 }
 
 impl<S> Context<S> {
-    pub(super) fn new(desk: Arc<Desk<S>>, call: Call) -> Self {
-        Self { desk, call: Arc::new(call) }
-    }
-
     /// The message as it came.
     #[must_use]
     pub fn message(&self) -> &Message {
-        &self.call.message
+        &self.0.message
     }
 
     /// The number of this attempt, the first being 1. See [`Delivery::attempt`](crate::Delivery::attempt).
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.call.attempt
+        self.0.attempt
     }
 
     /// The channel that it came by.
     #[must_use]
     pub fn channel(&self) -> &Channel {
-        self.desk.channel()
+        self.0.desk.channel()
     }
 
     /// The state of the service.
     #[must_use]
     pub fn state(&self) -> &S {
-        self.desk.state()
+        self.0.desk.state()
     }
 
     /// The broker that the service runs on. What is sent through it directly is no part of the conversation.
     #[must_use]
     pub fn broker(&self) -> &Broker {
-        self.desk.broker()
+        self.0.desk.broker()
     }
 
     /// Resolves when the message belongs to another consumer: what is still done for it is done twice.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
-        Arc::clone(&self.call.tie).lost()
+        Arc::clone(&self.0.tie).lost()
     }
 
     /// Has the message handled by the handler that it is for.
@@ -85,7 +102,7 @@ impl<S> Context<S> {
     where
         S: Send + Sync + 'static,
     {
-        let desk = Arc::clone(&self.desk);
+        let desk = Arc::clone(&self.0.desk);
         match desk.endpoint(self.message()) {
             Some(endpoint) => endpoint.handle(self),
             None => Box::pin(std::future::ready(Err(Failure::reject("no handler for the message")))),
@@ -117,7 +134,7 @@ impl<S: Send + Sync + 'static> Context<S> {
     /// As [`Broker::send`], and those of layers around it.
     pub async fn send(&self, channel: &Channel, body: impl IntoMessage) -> Result<Receipt> {
         let message = self.continued(body.into_message()?);
-        let Some(layers) = &self.desk.shared.send_layers else {
+        let Some(layers) = &self.0.desk.shared.send_layers else {
             return self.broker().send(channel, message).instrument(spans::send(channel)).await;
         };
         let outgoing = Outgoing::new(self.broker().clone(), channel.clone(), message);
@@ -132,7 +149,7 @@ impl<S: Send + Sync + 'static> Context<S> {
 
 impl<S> Clone for Context<S> {
     fn clone(&self) -> Self {
-        Self { desk: Arc::clone(&self.desk), call: Arc::clone(&self.call) }
+        Self(Arc::clone(&self.0))
     }
 }
 

@@ -1,4 +1,4 @@
-use super::context::{Call, Context};
+use super::context::{Context, Lent};
 use super::failure::Verdict;
 use super::handler::{Answer, Endpoint};
 use super::layer::{self, Sending};
@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 use tracing::Instrument;
 
 /// Where the messages of one channel or subscription are given to their handlers.
@@ -204,20 +205,36 @@ impl<S: Send + Sync + 'static> Desk<S> {
         Fut: Future<Output = Answer> + Send + 'static,
     {
         let desk = Arc::clone(self);
+        // What few need is boxed: this is moved once for every message.
         Box::pin(async move {
-            let handling = match desk.begin_once(&delivery).await {
-                Ok(Begun::New(handling)) => handling,
-                Ok(Begun::Duplicate) => {
-                    count(&desk.counts.duplicates);
-                    drop(delivery.ack());
-                    return;
+            let mut handling = None;
+            if desk.policy.duplicates.is_some() {
+                match Box::pin(desk.begin_once(&delivery)).await {
+                    Ok(Begun::New(begun)) => handling = begun,
+                    Ok(Begun::Duplicate) => {
+                        count(&desk.counts.duplicates);
+                        drop(delivery.ack());
+                        return;
+                    }
+                    Err(error) => return desk.fail(delivery, &error.into()),
                 }
-                Err(error) => return desk.fail(delivery, &error.into()),
-            };
+            }
             let span = spans::process(&desk.name, &desk.channel, delivery.message(), delivery.attempt());
-            let context = Context::new(Arc::clone(&desk), Call::of(&delivery));
-            let outcome = desk.within(async { handle(context).await }.instrument(span)).await;
-            desk.settle(delivery, outcome, handling).await;
+            let (clock, timeout) =
+                (desk.policy.timeout.map(|_| Arc::clone(&desk.shared.clock)), desk.policy.timeout);
+            let mut lent = Lent::new(desk, delivery);
+            let Some(context) = lent.context() else { return };
+            let outcome = within(clock, timeout, async { handle(context).await }.instrument(span)).await;
+            let Some((desk, delivery)) = lent.back() else { return };
+            match (outcome, handling) {
+                (Ok(None), None) => desk.handled(delivery),
+                (Ok(reply), handling) => Box::pin(desk.finish(delivery, reply, handling)).await,
+                (Err(failure), handling) => {
+                    // Given up before the message comes again.
+                    drop(handling);
+                    desk.fail(delivery, &failure);
+                }
+            }
         })
     }
 
@@ -265,10 +282,15 @@ impl<S: Send + Sync + 'static> Desk<S> {
         }
     }
 
-    /// What was handled is written down before it is acknowledged, what was not is given up before it comes again.
-    async fn settle(&self, delivery: Delivery, outcome: Answer, handling: Option<Box<dyn Handling>>) {
+    fn handled(&self, delivery: Delivery) {
+        count(&self.counts.handled);
+        drop(delivery.ack());
+    }
+
+    /// The reply is sent, what was handled is written down, and then it is acknowledged.
+    async fn finish(&self, delivery: Delivery, reply: Option<Message>, handling: Option<Box<dyn Handling>>) {
         let done = async {
-            if let Some(reply) = outcome? {
+            if let Some(reply) = reply {
                 self.answer(&delivery, reply).await?;
             }
             match handling {
@@ -277,30 +299,31 @@ impl<S: Send + Sync + 'static> Desk<S> {
             }
         };
         match done.await {
-            Ok(()) => {
-                count(&self.counts.handled);
-                drop(delivery.ack());
-            }
+            Ok(()) => self.handled(delivery),
             Err(failure) => self.fail(delivery, &failure),
         }
     }
+}
 
-    /// A panic is a failure, and so is what takes too long.
-    async fn within(&self, handling: impl Future<Output = Answer>) -> Answer {
-        let mut handling = pin!(handling);
-        let caught = poll_fn(|cx| {
-            catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)))
-                .unwrap_or_else(|panic: Box<dyn Any + Send>| Poll::Ready(Err(Failure::panicked(&*panic))))
-        });
-        let Some(within) = self.policy.timeout else {
-            return caught.await;
-        };
-        tokio::select! {
-            biased;
-            outcome = caught => outcome,
-            () = self.shared.clock.sleep_until(later(self.shared.clock.now(), within)) => {
-                Err(Failure::retry(format!("the handler took longer than {within:?}")))
-            }
+/// A panic is a failure, and so is what takes too long.
+async fn within(
+    clock: Option<Arc<dyn Clock>>,
+    timeout: Option<Duration>,
+    handling: impl Future<Output = Answer>,
+) -> Answer {
+    let mut handling = pin!(handling);
+    let caught = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)))
+            .unwrap_or_else(|panic: Box<dyn Any + Send>| Poll::Ready(Err(Failure::panicked(&*panic))))
+    });
+    let (Some(clock), Some(within)) = (clock, timeout) else {
+        return caught.await;
+    };
+    tokio::select! {
+        biased;
+        outcome = caught => outcome,
+        () = clock.sleep_until(later(clock.now(), within)) => {
+            Err(Failure::retry(format!("the handler took longer than {within:?}")))
         }
     }
 }

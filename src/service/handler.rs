@@ -81,7 +81,7 @@ impl<S: Send + Sync + 'static> Endpoint<S> {
 impl<S, F, B, Fut> Handler<S, Handles<B>> for F
 where
     S: Send + Sync + 'static,
-    F: Fn(B, Context<S>) -> Fut + Send + Sync + 'static,
+    F: Fn(B, Context<S>) -> Fut + Clone + Send + Sync + 'static,
     B: Body,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
@@ -93,7 +93,7 @@ where
 impl<S, F, C, Fut> Handler<S, Answers<C>> for F
 where
     S: Send + Sync + 'static,
-    F: Fn(C, Context<S>) -> Fut + Send + Sync + 'static,
+    F: Fn(C, Context<S>) -> Fut + Clone + Send + Sync + 'static,
     C: Command,
     C::Reply: 'static,
     Fut: Future<Output = Result<C::Reply, Failure>> + Send + 'static,
@@ -105,7 +105,7 @@ where
 
 fn typed<S, B, Fut, R>(
     reply: Option<&'static str>,
-    handler: impl Fn(B, Context<S>) -> Fut + Send + Sync + 'static,
+    handler: impl Fn(B, Context<S>) -> Fut + Clone + Send + Sync + 'static,
     answer: fn(R) -> Result<Option<Message>>,
 ) -> Endpoint<S>
 where
@@ -114,9 +114,8 @@ where
     Fut: Future<Output = Result<R, Failure>> + Send + 'static,
     R: 'static,
 {
-    let handler = Arc::new(handler);
     Endpoint::new(B::TYPE, B::KIND, reply, move |context: Context<S>| {
-        let handler = Arc::clone(&handler);
+        let handler = handler.clone();
         async move {
             // The type was looked at when the handler was chosen: that of a message without one is the payload's.
             let handling = match B::decode(context.message().body()) {
@@ -130,15 +129,14 @@ where
 
 /// A handler that takes messages of any type as they are.
 pub(super) fn untyped<S, Fut>(
-    handler: impl Fn(Message, Context<S>) -> Fut + Send + Sync + 'static,
+    handler: impl Fn(Message, Context<S>) -> Fut + Clone + Send + Sync + 'static,
 ) -> Endpoint<S>
 where
     S: Send + Sync + 'static,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let handler = Arc::new(handler);
     Endpoint::new("", None, None, move |context: Context<S>| {
-        let handler = Arc::clone(&handler);
+        let handler = handler.clone();
         async move { handler(context.message().clone(), context).await.map(|()| None) }
     })
 }

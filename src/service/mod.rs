@@ -147,7 +147,7 @@ impl<S: Send + Sync + 'static> Service<S> {
     /// Has messages handled that no other handler of the channel takes: those without a type, and of other types.
     pub fn fallback<F, Fut>(mut self, from: impl Into<ReceiveFrom>, handler: F) -> Self
     where
-        F: Fn(Message, Context<S>) -> Fut + Send + Sync + 'static,
+        F: Fn(Message, Context<S>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Failure>> + Send + 'static,
     {
         let plan = self.plans.of(from.into(), &self.name);

@@ -2,6 +2,7 @@ use crate::kitchen::{Log, ORDERS, Order, Outcome, counts, dead_letter, order, qu
 use anybroker::service::Policy;
 use anybroker::{Broker, Context, Failure, Result, Service};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 #[tokio::test]
 async fn an_error_is_tried_again_until_its_attempts_are_used_up() -> Result<()> {
@@ -113,5 +114,27 @@ async fn what_takes_too_long_is_tried_again() -> Result<()> {
         .await?;
     broker.send(&ORDERS, &order(1, "ada")).await?;
     assert_eq!(log.reaches(1).await, ["2"]);
+    running.stop().await.map(drop)
+}
+
+#[tokio::test]
+async fn a_message_that_a_handler_still_has_comes_again_whole() -> Result<()> {
+    let broker = Broker::connect("memory://").await?;
+    let (keep, mut kept) = mpsc::unbounded_channel::<Context>();
+    let handle = move |order: Order, cx: Context| {
+        keep.send(cx.clone()).expect("the test listens");
+        async move {
+            assert_eq!(order.id, 7);
+            if cx.attempt() < 3 { Err(Failure::retry("once more")) } else { Ok(()) }
+        }
+    };
+    let running = Service::new("kitchen").policy(quick()).handle(&ORDERS, handle).start(&broker).await?;
+    broker.send(&ORDERS, &order(7, "ada")).await?;
+    until(|| counts(&running) == [1, 2, 0, 0]).await;
+    let mut bodies = Vec::new();
+    while let Ok(cx) = kept.try_recv() {
+        bodies.push(cx.message().body().to_vec());
+    }
+    assert_eq!(bodies, vec![br#"{"id":7,"customer":"ada"}"#.to_vec(); 3]);
     running.stop().await.map(drop)
 }

@@ -77,7 +77,9 @@ struct Job {
 fn main() {
     let options = Options::read(7);
     let url = Options::text("--url").unwrap_or_else(|| "memory://".into());
-    let messages = Options::text("--messages").map_or(200_000, |text| text.parse().unwrap());
+    let messages = Options::text("--messages").map_or(200_000, |text| text.parse::<usize>().unwrap());
+    // The same share for each of 16 tasks, and whole batches.
+    let messages = messages.next_multiple_of(16 * BATCH);
     let runtime = Builder::new_multi_thread().worker_threads(options.workers).enable_all().build().unwrap();
     let broker = runtime.block_on(Broker::connect(&url)).unwrap();
     println!("{}", Options::HEAD);
