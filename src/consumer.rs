@@ -122,6 +122,16 @@ pub enum ReceiveFrom {
     DeadLetters(DeadLetters),
 }
 
+impl ReceiveFrom {
+    pub(crate) const fn channel(&self) -> &Channel {
+        match self {
+            Self::Channel(channel) => channel,
+            Self::Subscription(subscription) => subscription.channel(),
+            Self::DeadLetters(dead) => dead.channel(),
+        }
+    }
+}
+
 impl From<&Channel> for ReceiveFrom {
     fn from(channel: &Channel) -> Self {
         Self::Channel(channel.clone())

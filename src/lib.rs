@@ -49,7 +49,7 @@
 //!
 //! # Features
 //!
-//! `json` (default): bodies as JSON. `toml` (default): [`Config`] from TOML. `conformance`: the suite that adapters have to pass. `full`: all of them.
+//! `json` (default): bodies as JSON. `toml` (default): [`Config`] from TOML. `testing`: services under test, see the module. `conformance`: the suite that adapters have to pass. `full`: all of them.
 //! The adapter [`memory`] is always there.
 
 mod adapters;
@@ -86,6 +86,8 @@ mod request;
 pub mod service;
 mod spelling;
 pub mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use adapter::{Channel, Error, ErrorKind, Message, MessageKey, Result};
 pub use batch::Batch;

@@ -23,7 +23,7 @@ fn the_guide_quotes_the_adapter_as_it_is() {
 
 #[tokio::test]
 async fn the_front_page_shows_the_configuration_that_the_example_reads() {
-    let shown = blocks(&read("README.md"), "toml").remove(0);
+    let shown = blocks(&read("README.md"), "toml").remove(1);
     assert!(read("examples/messaging.toml").contains(&shown), "the front page differs from the example");
     let broker = Broker::open(Config::from_toml(&shown).expect("can be read")).await.expect("opens");
     broker.close().await.expect("closes");

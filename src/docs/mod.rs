@@ -18,5 +18,8 @@ pub mod handlers_and_failures {}
 #[doc = include_str!("ordering_and_concurrency.md")]
 pub mod ordering_and_concurrency {}
 
+#[doc = include_str!("testing_a_service.md")]
+pub mod testing_a_service {}
+
 #[doc = include_str!("write_an_adapter.md")]
 pub mod write_an_adapter {}

@@ -134,11 +134,28 @@ impl<S: Send + Sync + 'static> Context<S> {
     /// As [`Broker::send`], and those of layers around it.
     pub async fn send(&self, channel: &Channel, body: impl IntoMessage) -> Result<Receipt> {
         let message = self.continued(body.into_message()?);
-        let Some(layers) = &self.0.desk.shared.send_layers else {
-            return self.broker().send(channel, message).instrument(spans::send(channel)).await;
+        let shared = &self.0.desk.shared;
+        let Some(observer) = &shared.observer else {
+            return self.pass_on(channel, message).await;
         };
-        let outgoing = Outgoing::new(self.broker().clone(), channel.clone(), message);
-        layers.send(outgoing).instrument(spans::send(channel)).await
+        if let Some(refused) = observer.refuses(channel) {
+            return Err(refused.with_operation("send").with_channel(channel.name()));
+        }
+        let sent = message.clone();
+        let receipt = self.pass_on(channel, message).await?;
+        observer.sent(channel, sent);
+        Ok(receipt)
+    }
+
+    async fn pass_on(&self, channel: &Channel, message: Message) -> Result<Receipt> {
+        let span = spans::send(channel);
+        match &self.0.desk.shared.send_layers {
+            None => self.broker().send(channel, message).instrument(span).await,
+            Some(layers) => {
+                let outgoing = Outgoing::new(self.broker().clone(), channel.clone(), message);
+                layers.send(outgoing).instrument(span).await
+            }
+        }
     }
 
     /// Sends a command that continues the conversation, and waits for its reply when awaited.

@@ -2,12 +2,13 @@ use super::context::{Context, Lent};
 use super::failure::Verdict;
 use super::handler::{Answer, Endpoint};
 use super::layer::{self, Sending};
+use super::observer::{Decision, Observed, Observer};
 use super::registration::Plan;
 use super::spans;
 use super::{Claim, Failure, Followers, Handling, Policy};
 use crate::adapter::{BoxFuture, Channel, ChannelKind, Clock, Message, MessageKey};
 use crate::clock::later;
-use crate::{Broker, Consumer, Delivery, ErrorKind, Result};
+use crate::{Broker, Consumer, Delivery, ErrorKind, Result, Settlement};
 use std::any::Any;
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
@@ -43,6 +44,7 @@ pub(super) struct Shared<S> {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) layers: Option<layer::Handling<S>>,
     pub(super) send_layers: Option<Sending>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
 }
 
 /// Whether a message is to be handled.
@@ -117,7 +119,7 @@ impl<S> Desk<S> {
     fn unknown(&self, delivery: Delivery) {
         if self.channel.kind() == ChannelKind::PublishSubscribe {
             count(&self.counts.ignored);
-            drop(delivery.ack());
+            self.conclude(delivery, Delivery::ack, Decision::Ignored);
             return;
         }
         let failure = match delivery.message().type_name() {
@@ -137,19 +139,36 @@ impl<S> Desk<S> {
             Verdict::Retry(after) => {
                 count(&self.counts.failed);
                 tracing::debug!(channel = self.channel.name(), attempt, %failure, "a message is to come again");
-                drop(delivery.retry(after.unwrap_or(again)));
+                let after = after.unwrap_or(again);
+                let decision = Decision::Retried(failure.to_string(), after);
+                self.conclude(delivery, |delivery| delivery.retry(after), decision);
                 return;
             }
         };
         if !self.may_go(delivery.message().key()) {
             count(&self.counts.failed);
             tracing::warn!(channel = self.channel.name(), attempt, %failure, "a message that cannot be handled is waited for");
-            drop(delivery.retry(again));
+            let decision = Decision::Retried(reason, again);
+            self.conclude(delivery, |delivery| delivery.retry(again), decision);
             return;
         }
         count(&self.counts.rejected);
         tracing::warn!(channel = self.channel.name(), attempt, %reason, "a message goes to the dead letters");
-        drop(delivery.reject(reason));
+        let decision = Decision::Rejected(reason.clone());
+        self.conclude(delivery, |delivery| delivery.reject(reason), decision);
+    }
+
+    /// Settles it; nobody waits for the broker's word but an observer.
+    fn conclude(&self, delivery: Delivery, settle: impl FnOnce(Delivery) -> Settlement, decision: Decision) {
+        let observed = self.shared.observer.as_ref().map(|observer| Observed {
+            observer: Arc::clone(observer),
+            message: delivery.message().clone(),
+            attempt: delivery.attempt(),
+        });
+        let settlement = settle(delivery);
+        if let Some(observed) = observed {
+            observed.tell(settlement, decision);
+        }
     }
 
     /// Whether a message of that key may go to the dead letters.
@@ -213,8 +232,7 @@ impl<S: Send + Sync + 'static> Desk<S> {
                     Ok(Begun::New(begun)) => handling = begun,
                     Ok(Begun::Duplicate) => {
                         count(&desk.counts.duplicates);
-                        drop(delivery.ack());
-                        return;
+                        return desk.conclude(delivery, Delivery::ack, Decision::Duplicate);
                     }
                     Err(error) => return desk.fail(delivery, &error.into()),
                 }
@@ -284,7 +302,7 @@ impl<S: Send + Sync + 'static> Desk<S> {
 
     fn handled(&self, delivery: Delivery) {
         count(&self.counts.handled);
-        drop(delivery.ack());
+        self.conclude(delivery, Delivery::ack, Decision::Acknowledged);
     }
 
     /// The reply is sent, what was handled is written down, and then it is acknowledged.

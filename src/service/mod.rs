@@ -55,6 +55,7 @@ mod duplicates;
 mod failure;
 mod handler;
 mod layer;
+pub(crate) mod observer;
 mod policy;
 mod rate_limit;
 mod registration;
@@ -77,6 +78,7 @@ use crate::config::check_name;
 use crate::{Broker, Error, ErrorKind, Message, Result};
 use desk::{Desk, Shared};
 use layer::Sending;
+use observer::Observer;
 use registration::{Plan, Plans};
 use std::fmt;
 use std::future::Future;
@@ -95,6 +97,8 @@ pub struct Service<S = ()> {
     policy: Policy,
     layers: Option<layer::Handling<S>>,
     send_layers: Option<Sending>,
+    /// Who is told what becomes of messages.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
     /// The first mistake, reported when the service is checked: a registration is no place to fail.
     mistake: Option<Error>,
 }
@@ -109,6 +113,7 @@ impl Service {
             policy: Policy::new(),
             layers: None,
             send_layers: None,
+            observer: None,
             mistake: None,
         }
     }
@@ -128,6 +133,7 @@ impl Service {
             policy: self.policy,
             layers: None,
             send_layers: self.send_layers,
+            observer: self.observer,
             mistake,
         }
     }
@@ -238,6 +244,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             clock: broker.clock(),
             layers: self.layers,
             send_layers: self.send_layers,
+            observer: self.observer,
         });
         let mut opened = Vec::new();
         for plan in self.plans {

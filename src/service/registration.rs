@@ -161,11 +161,7 @@ impl<S> Plan<S> {
     }
 
     const fn channel(&self) -> &Channel {
-        match &self.from {
-            ReceiveFrom::Channel(channel) => channel,
-            ReceiveFrom::Subscription(subscription) => subscription.channel(),
-            ReceiveFrom::DeadLetters(dead) => dead.channel(),
-        }
+        self.from.channel()
     }
 }
 
