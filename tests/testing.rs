@@ -1,5 +1,5 @@
 //! The testing kit: a word about every message, virtual time, what was sent, and failures on request.
-#![expect(clippy::panic_in_result_fn, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::panic_in_result_fn, clippy::panic, reason = "tests")]
 
 use anybroker::message::MessageId;
 use anybroker::service::{Followers, MemoryDuplicates, Policy};
