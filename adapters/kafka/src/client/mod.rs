@@ -97,6 +97,8 @@ impl Properties {
             .set("isolation.level", "read_committed")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
+            // Otherwise it pauses for a second each time that it has read ahead far enough.
+            .set("fetch.queue.backoff.ms", "10")
             .set("queued.min.messages", "10000")
             .set("queued.max.messages.kbytes", "16384")
             .set("topic.metadata.refresh.interval.ms", "30000");
