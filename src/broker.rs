@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, watch};
 
@@ -440,7 +441,15 @@ impl Broker {
     {
         let mut backoff = self.0.options.backoff;
         loop {
-            match open().await {
+            // An adapter that keeps no deadline goes on by itself, and what it opens is closed.
+            let overdue = later(self.0.clock.now(), self.0.options.open_within.saturating_add(OVERDUE));
+            let opened = tokio::select! {
+                opened = open() => opened,
+                () = self.0.clock.sleep_until(overdue) => {
+                    Err(Error::new(ErrorKind::Timeout, "the adapter has not answered long after its deadline"))
+                }
+            };
+            match opened {
                 Err(error) if self.0.options.patient && error.is_retryable() => {
                     self.check_open()?;
                     status.set(State::Reconnecting, Some(error.to_string()));
@@ -466,6 +475,9 @@ impl Broker {
         self.0.outlets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How much later than its deadline an opening is given up, whatever the adapter does.
+const OVERDUE: Duration = Duration::from_secs(30);
 
 impl Inner {
     /// Everything that is open, to be closed in order.

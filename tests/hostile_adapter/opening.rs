@@ -70,6 +70,19 @@ async fn producers_that_require_different_things_of_one_channel_are_a_conflict()
 }
 
 #[tokio::test]
+async fn an_opening_is_given_up_long_after_its_deadline() {
+    let bench = Bench::open(|_| {}).await;
+    bench.script.hang(Call::OpenSender);
+    let broker = bench.broker.clone();
+    let opening = tokio::spawn(async move { broker.producer(&PLAIN).await.map(drop) });
+    turns().await;
+    bench.advance(DEADLINE).await;
+    assert!(!opening.is_finished(), "the client has time to keep its deadline itself");
+    bench.advance(DEADLINE * 10).await;
+    assert_eq!(kind_of(ends(opening).await.unwrap()), Timeout);
+}
+
+#[tokio::test]
 async fn a_producer_that_opens_when_its_broker_has_closed_is_closed() {
     let bench = Bench::lazy(|_| {});
     bench.script.hang(Call::OpenSender);
