@@ -142,9 +142,8 @@ pub(crate) async fn receive_on_a_thread(job: Job) -> Sample {
         let mut stopwatch = None;
         for _ in 0..MESSAGES {
             let message = loop {
-                match consumer.poll(Duration::from_millis(100)) {
-                    Some(received) => break received.unwrap(),
-                    None => {}
+                if let Some(received) = consumer.poll(Duration::from_millis(100)) {
+                    break received.unwrap();
                 }
             };
             stopwatch.get_or_insert_with(Stopwatch::start);
