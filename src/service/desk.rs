@@ -51,6 +51,7 @@ pub(super) struct Shared<S> {
 enum Begun {
     New(Option<Box<dyn Handling>>),
     Duplicate,
+    Lost,
 }
 
 /// What became of messages.
@@ -132,7 +133,7 @@ impl<S> Desk<S> {
     /// It comes again, or goes to the dead letters.
     fn fail(&self, delivery: Delivery, failure: &Failure) {
         let attempt = delivery.attempt();
-        let again = self.policy.backoff.wait_after(attempt - 1);
+        let again = self.policy.backoff.wait_after(attempt.saturating_sub(1));
         let reason = match failure.verdict() {
             Verdict::Reject => failure.to_string(),
             Verdict::Retry(_) if attempt >= self.attempts => format!("attempts exhausted: {failure}"),
@@ -229,12 +230,13 @@ impl<S: Send + Sync + 'static> Desk<S> {
             let mut handling = None;
             if desk.policy.duplicates.is_some() {
                 match Box::pin(desk.begin_once(&delivery)).await {
-                    Ok(Begun::New(begun)) => handling = begun,
-                    Ok(Begun::Duplicate) => {
+                    Begun::New(begun) => handling = begun,
+                    Begun::Duplicate => {
                         count(&desk.counts.duplicates);
                         return desk.conclude(delivery, Delivery::ack, Decision::Duplicate);
                     }
-                    Err(error) => return desk.fail(delivery, &error.into()),
+                    // It comes again by itself.
+                    Begun::Lost => return,
                 }
             }
             let span = spans::process(&desk.name, &desk.channel, delivery.message(), delivery.attempt());
@@ -256,24 +258,26 @@ impl<S: Send + Sync + 'static> Desk<S> {
         })
     }
 
-    /// Waits while the message is handled elsewhere; a message without an id is always new.
-    async fn begin_once(&self, delivery: &Delivery) -> Result<Begun> {
+    /// Waits while the message is handled elsewhere, and while the store is away; a message without an id is always new.
+    async fn begin_once(&self, delivery: &Delivery) -> Begun {
         let (Some(store), Some(id)) = (&self.policy.duplicates, delivery.message().id()) else {
-            return Ok(Begun::New(None));
+            return Begun::New(None);
         };
         let mut backoff = self.policy.backoff;
         loop {
-            match store.begin(&self.name, id).await? {
-                Claim::New(handling) => return Ok(Begun::New(Some(handling))),
-                Claim::Done => return Ok(Begun::Duplicate),
-                Claim::InProgress => {
-                    let again = later(self.shared.clock.now(), backoff.next_wait());
-                    tokio::select! {
-                        () = self.shared.clock.sleep_until(again) => {}
-                        // It comes again, and then it is asked again: whatever becomes of this one reaches nobody.
-                        () = delivery.lost() => return Ok(Begun::Duplicate),
-                    }
+            match store.begin(&self.name, id).await {
+                Ok(Claim::New(handling)) => return Begun::New(Some(handling)),
+                Ok(Claim::Done) => return Begun::Duplicate,
+                Ok(Claim::InProgress) => {}
+                // No fault of the message: it uses up no attempt.
+                Err(error) => {
+                    tracing::warn!(channel = self.channel.name(), %error, "what was handled cannot be known");
                 }
+            }
+            let again = later(self.shared.clock.now(), backoff.next_wait());
+            tokio::select! {
+                () = self.shared.clock.sleep_until(again) => {}
+                () = delivery.lost() => return Begun::Lost,
             }
         }
     }

@@ -15,7 +15,7 @@ pub trait DuplicateStore: fmt::Debug + Send + Sync {
     /// Asks to handle the message, on behalf of all that share the store.
     ///
     /// # Errors
-    /// What is wrong with the store; the message is then tried again.
+    /// What is wrong with the store. The message waits, and it is asked again after a while.
     fn begin<'a>(&'a self, receiver: &'a str, id: &'a MessageId) -> BoxFuture<'a, Result<Claim>>;
 }
 

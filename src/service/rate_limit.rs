@@ -10,7 +10,8 @@ use tower_service::Service;
 
 /// A layer that lets through so many messages in a time, evenly, on all channels of the service together. Those that come sooner wait.
 ///
-/// What waits counts as being handled: it has a place in [`Policy::concurrency`](super::Policy::concurrency), and keeps its lease.
+/// What waits counts as being handled: it has a place in [`Policy::concurrency`](super::Policy::concurrency), keeps its lease, and uses up
+/// [`Policy::timeout`](super::Policy::timeout).
 ///
 /// ```
 /// use anybroker::service::RateLimit;

@@ -6,7 +6,7 @@ use anybroker::message::MessageId;
 use anybroker::service::{Claim, DuplicateStore, Handling, MemoryDuplicates, Policy, Running};
 use anybroker::{Broker, Context, Error, ErrorKind, Failure, IntoMessage, Message, Result, Service};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -132,5 +132,30 @@ async fn what_the_store_does_not_know_is_handled_again() -> Result<()> {
     broker.send(&ORDERS, known(1)?).await?;
     assert_eq!(log.reaches(2).await, ["served 1 at attempt 1", "served 1 at attempt 2"]);
     until(|| counts(&running) == [1, 1, 0, 0]).await;
+    running.stop().await.map(drop)
+}
+
+/// Is away the first few times that it is asked.
+#[derive(Debug)]
+struct Away(MemoryDuplicates, AtomicU32);
+
+impl DuplicateStore for Away {
+    fn begin<'a>(&'a self, receiver: &'a str, id: &'a MessageId) -> BoxFuture<'a, Result<Claim>> {
+        match self.1.fetch_add(1, Ordering::Relaxed) {
+            ..20 => Box::pin(async { Err(Error::new(ErrorKind::Unavailable, "the store is away")) }),
+            _ => self.0.begin(receiver, id),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_uses_up_no_attempt() -> Result<()> {
+    let broker = Broker::connect("memory://").await?;
+    let log = Log::default();
+    let away = Away(seen(), AtomicU32::new(0));
+    let running = start(&broker, &log, quick().attempts(1).discard_duplicates(away)).await?;
+    broker.send(&ORDERS, known(1)?).await?;
+    assert_eq!(log.reaches(1).await, ["served 1 at attempt 1"]);
+    until(|| counts(&running) == [1, 0, 0, 0]).await;
     running.stop().await.map(drop)
 }
