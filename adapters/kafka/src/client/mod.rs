@@ -19,6 +19,7 @@ use crate::config::{Config, GroupProtocol};
 use crate::error::error;
 use anybroker_contract::{Auth, Connection, Error, ErrorKind, Result, Tls};
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use std::fmt;
 
 /// What every client of one adapter is made with.
@@ -50,6 +51,8 @@ impl Properties {
         };
         let servers: Vec<String> = connection.hosts.iter().map(host).collect();
         let mut common = ClientConfig::new();
+        // Its log is not read, and each line of it would stand before the errors that are. The default depends on what else the program logs.
+        common.set_log_level(RDKafkaLogLevel::Emerg);
         common
             .set("bootstrap.servers", servers.join(","))
             .set("client.id", "anybroker")

@@ -121,9 +121,9 @@ fn persist<T>(
             Ok(answer) => return Ok(answer),
             Err(failed) => failed,
         };
-        // Why it failed comes here.
-        while consumer.poll(Duration::ZERO).is_some() {}
-        if let Some(refused) = trouble.refused() {
+        // Why it failed comes here. Without any time, it would look at one event only.
+        while consumer.poll(Duration::from_millis(1)).is_some() {}
+        if let Some(refused) = trouble.refused_before() {
             return Err(refused);
         }
         match code(&failed) {

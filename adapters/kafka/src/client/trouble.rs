@@ -20,6 +20,8 @@ pub(crate) struct Trouble {
 #[derive(Default)]
 struct State {
     last: Option<(Code, String)>,
+    /// The last reason that only somebody can set right, whatever has come since.
+    refusal: Option<(Code, String)>,
     down: bool,
     next: u64,
 }
@@ -48,6 +50,9 @@ impl Trouble {
         let reported = {
             let mut state = lock(&self.state);
             self.any.store(true, Ordering::Release);
+            if help(code).is_some() {
+                state.refusal = Some((code, reason.to_owned()));
+            }
             // Why a connection fails says more than that all have failed.
             if code != Code::AllBrokersDown || state.last.is_none() {
                 state.last = Some((code, reason.to_owned()));
@@ -70,6 +75,7 @@ impl Trouble {
             let mut state = lock(&self.state);
             self.any.store(false, Ordering::Release);
             state.last = None;
+            state.refusal = None;
             std::mem::take(&mut state.down)
         };
         if was_down {
@@ -84,18 +90,12 @@ impl Trouble {
 
     /// What only somebody can set right: credentials or certificates that are refused.
     pub(crate) fn refused(&self) -> Option<Error> {
-        let state = lock(&self.state);
-        let (code, reason) = state.last.as_ref()?;
-        let help = match code {
-            Code::Authentication | Code::SaslAuthenticationFailed => {
-                "check user name, password and mechanism (`auth.kind`)"
-            }
-            Code::SSL => {
-                "set `tls.ca` to the authority that signs the brokers' certificates, and have them name the brokers' addresses; set `tls.cert` and `tls.key` where they ask for a certificate"
-            }
-            _ => return None,
-        };
-        Some(error(ErrorKind::Unauthorized, format!("cannot connect: {reason}")).with_help(help))
+        said(lock(&self.state).last.as_ref())
+    }
+
+    /// The same since something was answered, though other connections may have broken in other ways since: where one is refused, so will the next be.
+    pub(crate) fn refused_before(&self) -> Option<Error> {
+        said(lock(&self.state).refusal.as_ref())
     }
 
     /// No broker answers, and why.
@@ -108,6 +108,24 @@ impl Trouble {
         error(ErrorKind::Unavailable, what).with_help(
             "check host and port, that the brokers run, and that the addresses they give can be reached",
         )
+    }
+}
+
+fn said(what: Option<&(Code, String)>) -> Option<Error> {
+    let (code, reason) = what?;
+    let help = help(*code)?;
+    Some(error(ErrorKind::Unauthorized, format!("cannot connect: {reason}")).with_help(help))
+}
+
+const fn help(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            Some("check user name, password and mechanism (`auth.kind`)")
+        }
+        Code::SSL => Some(
+            "set `tls.ca` to the authority that signs the brokers' certificates, and have them name the brokers' addresses; set `tls.cert` and `tls.key` where they ask for a certificate",
+        ),
+        _ => None,
     }
 }
 
