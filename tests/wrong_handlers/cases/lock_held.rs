@@ -1,32 +1,8 @@
 //~ this is no handler for a service with the state `()`
 //~ what the handler awaits has to be `Send`
 //~ create
-#![allow(dead_code, unused_imports, unused_mut)]
-use anybroker::{Body, Channel, Command, Context, Failure, Service};
-use serde::{Deserialize, Serialize};
-
-static ORDERS: Channel = Channel::point_to_point("orders");
-
-#[derive(Serialize, Deserialize)]
-struct Order;
-impl Body for Order {
-    const TYPE: &'static str = "order";
-}
-
-#[derive(Serialize, Deserialize)]
-struct Ask;
-impl Body for Ask {
-    const TYPE: &'static str = "ask";
-}
-impl Command for Ask {
-    type Reply = Price;
-}
-
-#[derive(Serialize, Deserialize)]
-struct Price;
-impl Body for Price {
-    const TYPE: &'static str = "price";
-}
+#![allow(dead_code, unused_imports)]
+include!("../orders.rs");
 
 static STOCK: std::sync::Mutex<u8> = std::sync::Mutex::new(7);
 
