@@ -10,7 +10,6 @@ use crate::inlet::Inlet;
 use crate::link::{Link, undropped};
 use crate::opening::{OpenConsumer, OpenProducer};
 use crate::outlet::{Outlet, Sending, Slot, has_ended};
-use crate::producer::one;
 use crate::replies::Mailbox;
 use crate::request::Request;
 use crate::status::{Board, HandleStatus, State, Status};
@@ -138,7 +137,7 @@ impl Broker {
         };
         match outlet.send(message, self.0.options.send_within) {
             Sending::Done(result) => result,
-            Sending::Waiting(answers) => one(answers.await).map_err(|e| outlet.link().explain(e, "send")),
+            Sending::Waiting(answers) => answers.one().await.map_err(|e| outlet.link().explain(e, "send")),
         }
     }
 

@@ -38,7 +38,7 @@
 
 use crate::adapter::{Channel, Clock, ManualClock, Message, MessageId, SystemClock};
 use crate::builder::Request;
-use crate::memory::MemoryBroker;
+use crate::memory::{Config, MemoryBroker};
 use crate::service::observer::{Decision, Observer};
 use crate::service::{Running, ServiceStatus};
 use crate::{Body, Broker, Command, Error, ErrorKind, IntoMessage, Result, Service};
@@ -53,9 +53,21 @@ use tokio::sync::Notify;
 ///
 /// # Errors
 /// As [`Service::start`].
-pub async fn start<S: Send + Sync + 'static>(mut service: Service<S>) -> Result<Test> {
+pub async fn start<S: Send + Sync + 'static>(service: Service<S>) -> Result<Test> {
+    start_on(Config::default(), service).await
+}
+
+/// As [`start`], on a memory broker that refuses what another broker refuses: `kafka` or `rabbitmq`. See [`crate::memory`].
+///
+/// # Errors
+/// [`ErrorKind::Config`] for the name of any other broker, and as [`Service::start`].
+pub async fn start_like<S: Send + Sync + 'static>(broker: &str, service: Service<S>) -> Result<Test> {
+    start_on(Config::default().like(broker)?, service).await
+}
+
+async fn start_on<S: Send + Sync + 'static>(config: Config, mut service: Service<S>) -> Result<Test> {
     let clock = ManualClock::at(SystemClock::new().wall());
-    let memory = MemoryBroker::new(Arc::new(clock.clone()));
+    let memory = MemoryBroker::with_config(config, Arc::new(clock.clone()));
     let broker =
         Broker::builder().adapter("main", memory.adapter()).clock(Arc::new(clock.clone())).open().await?;
     let handled = service.operations().into_iter().map(|operation| operation.from.channel().clone());

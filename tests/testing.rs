@@ -167,3 +167,65 @@ async fn a_channel_that_is_not_handled_is_an_error_that_says_so() -> Result<()> 
     assert!(testing::start(Service::new("idle")).await.is_err());
     Ok(())
 }
+
+#[tokio::test]
+async fn memory_in_the_place_of_a_broker_refuses_what_that_refuses() -> Result<()> {
+    static BOUNDED: Channel = Channel::point_to_point("orders").durable().bounded(10);
+    let service = || Service::new("kitchen").handle(&BOUNDED, price);
+    // Memory itself cannot keep what the two others can.
+    let on_memory = testing::start(service()).await.expect_err("memory forgets").to_string();
+    assert!(on_memory.contains("requires `durable`, which `memory` cannot keep"), "{on_memory}");
+    let on_kafka = testing::start_like("kafka", service()).await.expect_err("a topic has no bound");
+    assert_eq!(on_kafka.kind(), ErrorKind::Unsupported);
+    let said = "requires `bounded`, which `memory` in the place of `kafka` does not have";
+    assert!(on_kafka.to_string().contains(said), "{on_kafka}");
+    let test = testing::start_like("rabbitmq", service()).await?;
+    assert!(test.send(&BOUNDED, &Order { id: 1, customer: "ada".into() }).await?.is_acknowledged());
+    let unknown = testing::start_like("pulsar", service()).await.expect_err("there is no table");
+    assert_eq!(unknown.kind(), ErrorKind::Config);
+
+    // By one line of configuration, too.
+    static FANNED_OUT: Channel = Channel::publish_subscribe("events").bounded(10);
+    let broker = anybroker::Broker::connect("memory://?like=rabbitmq").await?;
+    let refused = broker.producer(&FANNED_OUT).await.expect_err("one full queue would hold up the others");
+    assert!(refused.to_string().contains("a publish-subscribe channel cannot have a bound"), "{refused}");
+    let all = EVENTS.subscription("audit").from(anybroker::channel::Start::Earliest);
+    let refused = broker.consumer(all).await.expect_err("queues hold what came later");
+    assert!(refused.to_string().contains("in the place of `rabbitmq` does not have"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_handler_that_asks_for_more_time_gets_that_and_no_more() -> Result<()> {
+    let (step, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let oven = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let bake = {
+        let oven = std::sync::Arc::clone(&oven);
+        move |_: Order, cx: Context| {
+            let (step, oven) = (step.clone(), std::sync::Arc::clone(&oven));
+            async move {
+                cx.extend(Duration::from_secs(3600));
+                step.send(()).expect("the test listens");
+                oven.acquire().await.map(tokio::sync::SemaphorePermit::forget)?;
+                Ok::<_, Failure>(())
+            }
+        }
+    };
+    let policy = Policy::new().timeout(Duration::from_secs(10));
+    let test = testing::start(Service::new("kitchen").policy(policy).handle(&PRICING, bake)).await?;
+
+    let slow = test.post(&PRICING, &Order { id: 1, customer: "ada".into() }).await?;
+    begun.recv().await.expect("it is handled");
+    test.advance(Duration::from_secs(600));
+    oven.add_permits(1);
+    assert!(test.fate(&slow).await?.is_acknowledged());
+
+    let slower = test.post(&PRICING, &Order { id: 2, customer: "ada".into() }).await?;
+    begun.recv().await.expect("it is handled");
+    test.advance(Duration::from_secs(600));
+    test.advance(Duration::from_secs(3000));
+    let fate = test.fate(&slower).await?;
+    assert!(fate.is_retried());
+    assert_eq!(fate.reason(), Some("the handler took longer than 10s"));
+    Ok(())
+}

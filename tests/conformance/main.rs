@@ -18,6 +18,7 @@ mod report;
 mod topics;
 
 use anybroker::conformance::{Check, Fixture, Verdict, checks, run};
+use anybroker::memory::Config;
 use libtest_mimic::{Arguments, Completion, Trial};
 use report::Report;
 use std::io::Write as _;
@@ -29,15 +30,15 @@ fn main() -> ExitCode {
     // Most of the time is spent waiting for what must not come.
     arguments.test_threads.get_or_insert(8);
     let report = Arc::new(Report::default());
-    let servers = match servers() {
-        Ok(servers) => servers,
+    let (servers, imitations) = match servers().and_then(|servers| Ok((servers, imitations()?))) {
+        Ok(both) => both,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {error}");
             return ExitCode::FAILURE;
         }
     };
     let mut trials = Vec::new();
-    for fixtures in &servers {
+    for fixtures in servers.iter().chain(&imitations) {
         let alone = Arc::new(RwLock::new(()));
         for fixture in fixtures {
             trials.extend(checks().iter().map(|check| trial(check, fixture, &alone, &report)));
@@ -66,6 +67,14 @@ fn servers() -> anybroker::Result<Vec<Vec<Arc<dyn Fixture>>>> {
         #[cfg(feature = "kafka")]
         vec![Arc::new(kafka::Kafka::new("kafka3", ("kafka3", "ANYBROKER_KAFKA3"), "classic", 0)?)],
     ])
+}
+
+/// Memory in the place of others. They are no adapters of their own, so the matrix does not have them.
+fn imitations() -> anybroker::Result<Vec<Vec<Arc<dyn Fixture>>>> {
+    let like = |broker, name| -> anybroker::Result<Vec<Arc<dyn Fixture>>> {
+        Ok(vec![Arc::new(memory::Memory::with(name, Config::default().like(broker)?))])
+    };
+    Ok(vec![like("kafka", "memory-like-kafka")?, like("rabbitmq", "memory-like-rabbitmq")?])
 }
 
 fn trial(

@@ -13,6 +13,7 @@ pub(crate) const PASSWORD: &str = "conf0rmance/passw0rd";
 
 /// A memory broker of its own, and connections to it.
 pub(crate) struct Memory {
+    name: &'static str,
     broker: MemoryBroker,
     /// The broker whose deliveries are leased.
     leased: OnceLock<MemoryBroker>,
@@ -21,9 +22,13 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        let mut config = Config::default();
+        Self::with("memory", Config::default())
+    }
+
+    pub(crate) fn with(name: &'static str, mut config: Config) -> Self {
         config.max_message = 1 << 20;
         Self {
+            name,
             broker: MemoryBroker::with_config(config, clock()),
             leased: OnceLock::new(),
             faults: Faults::new(),
@@ -34,7 +39,7 @@ impl Memory {
 #[async_trait]
 impl Fixture for Memory {
     fn name(&self) -> &str {
-        "memory"
+        self.name
     }
 
     async fn adapter(&self) -> Result<Arc<dyn Adapter>> {

@@ -7,8 +7,8 @@ use crate::queue::Form;
 use crate::receiver::MemoryReceiver;
 use crate::sender::{MemorySender, Route};
 use anybroker_contract::{
-    Adapter, Capabilities, Capability, ChannelKind, Declare, ErrorKind, InFlightPerKey, Level, Opened,
-    Receiver, ReceiverOptions, Replies, Result, Sender, SenderOptions, Source, Target, Topology, async_trait,
+    Adapter, Capabilities, Capability, ChannelKind, Declare, ErrorKind, InFlightPerKey, Opened, Receiver,
+    ReceiverOptions, Replies, Result, Sender, SenderOptions, Source, Table, Target, Topology, async_trait,
 };
 use std::any::Any;
 use std::fmt;
@@ -65,6 +65,9 @@ impl MemoryAdapter {
     /// What holds on a queue or channel of that form.
     fn effective(&self, form: Form) -> Capabilities {
         let mut capabilities = self.capabilities();
+        if let Some(table) = self.broker().config.like {
+            capabilities = table.on(capabilities, form.shards.is_some(), form.bound.is_some());
+        }
         if form.shards.is_some() {
             capabilities = capabilities.without(
                 Capability::DelayedRetry,
@@ -91,6 +94,16 @@ impl MemoryAdapter {
 
 /// What every channel of a broker of that configuration can have.
 fn upper_bound(config: &Config) -> Capabilities {
+    let mut capabilities = match config.like {
+        Some(table) => imitated(table),
+        None => everything(config),
+    };
+    capabilities.level = config.level();
+    capabilities.max_message_bytes = Some(config.max_message);
+    capabilities
+}
+
+fn everything(config: &Config) -> Capabilities {
     let mut capabilities = Capabilities::none()
         .native(&Capability::ALL)
         .without(
@@ -111,8 +124,20 @@ fn upper_bound(config: &Config) -> Capabilities {
         );
     }
     capabilities.in_flight_per_key = InFlightPerKey::Any;
-    capabilities.level = Level::PeerMemory;
-    capabilities.max_message_bytes = Some(config.max_message);
+    capabilities
+}
+
+/// What a table says, with refusals that tell whose they are.
+fn imitated(table: Table) -> Capabilities {
+    let mut capabilities = table.capabilities();
+    for capability in Capability::ALL {
+        if let Some(refusal) = capabilities.refusal(capability).cloned() {
+            let why = format!("in the place of `{}` {}", table.name(), refusal.why);
+            capabilities = capabilities.without(capability, why, refusal.help);
+        }
+    }
+    // How its client goes about connections and commits is not imitated.
+    (capabilities.reconnects, capabilities.commits_later) = (false, false);
     capabilities
 }
 

@@ -1,9 +1,9 @@
 use crate::after::lock;
 use crate::channel::{Channel, native_name, not_found};
 use crate::config::Config;
-use crate::error;
 use crate::gate::Gate;
 use crate::queue::{Form, Queue};
+use crate::{NAME, error};
 use anybroker_contract::{Binding, ChannelKind, Clock, Declare, ErrorKind, Result, Subscription, Text};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -142,6 +142,9 @@ impl Broker {
 
     pub(crate) fn declare_channel(&self, binding: &Binding, mode: Declare) -> Result<Arc<Channel>> {
         let name = native_name(binding)?;
+        if let Some(table) = self.config.like {
+            table.check(&binding.channel).map_err(|refused| refused.with_adapter(NAME))?;
+        }
         let mut state = lock(&self.state);
         if let Some(channel) = state.channels.get(name) {
             channel.admit_all(binding)?;
@@ -262,7 +265,8 @@ impl Broker {
 
     fn new_queue(&self, title: String, temporary: bool) -> Arc<Queue> {
         let Config { lease, max_message: largest, .. } = self.config;
-        let form = Form { shards: None, bound: None, largest, lease, temporary };
+        let counts_attempts = self.config.counts_attempts();
+        let form = Form { shards: None, bound: None, largest, lease, counts_attempts, temporary };
         Queue::new(title, Arc::clone(&self.clock), form)
     }
 

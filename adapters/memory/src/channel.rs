@@ -40,6 +40,7 @@ impl Channel {
             bound: requires.bounded,
             largest: config.max_message,
             lease: config.lease,
+            counts_attempts: config.counts_attempts(),
             temporary: false,
         };
         Ok(Arc::new(Self {

@@ -1,5 +1,5 @@
 use crate::error;
-use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings, Value};
+use anybroker_contract::{Capability, Connection, Error, ErrorKind, Level, Result, Settings, Table, Value};
 use std::time::Duration;
 
 /// What a memory broker is made with.
@@ -14,32 +14,70 @@ pub struct Config {
     pub shards: usize,
     /// How many messages a publish-subscribe channel keeps for subscriptions that start in the past.
     pub retain: usize,
+    /// The broker that it can do no more than.
+    pub like: Option<Table>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lease: None, max_message: 64 * 1024 * 1024, shards: 16, retain: 1000 }
+        Self { like: None, lease: None, max_message: 64 * 1024 * 1024, shards: 16, retain: 1000 }
     }
 }
 
-const KEYS: [&str; 4] = ["lease", "max-message", "shards", "retain"];
+const KEYS: [&str; 5] = ["like", "lease", "max-message", "shards", "retain"];
 const MOST_SHARDS: usize = 4096;
 
 impl Config {
     /// This configuration with what the connection's URL and settings say.
     pub(crate) fn with(mut self, connection: &Connection) -> Result<Self> {
         connection.deny_unknown_query(&KEYS)?;
-        for (key, value) in &connection.query {
+        let mut pairs = connection.query.clone();
+        for key in connection.settings.keys() {
+            pairs.push((key.into(), text_of(&connection.settings, key)?));
+        }
+        // First that which changes what the others begin with.
+        pairs.sort_by_key(|(key, _)| key != "like");
+        for (key, value) in &pairs {
             self.set(key, value)?;
         }
-        for key in connection.settings.keys() {
-            self.set(key, &text_of(&connection.settings, key)?)?;
+        if let (Some(table), Some(_)) = (self.like, self.lease) {
+            let what =
+                format!("`lease` is set, and there are none on `{}`, which it is to be like", table.name());
+            return Err(wrong(&what).with_help("remove one of the two"));
         }
         Ok(self)
     }
 
+    /// This configuration, able to do what the broker of that name can do, and no more: `kafka` or `rabbitmq`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for any other name.
+    pub fn like(mut self, broker: &str) -> Result<Self> {
+        let Some(table) = Table::named(broker) else {
+            let known = Table::ALL.map(Table::name).join(", ");
+            return Err(wrong(&format!("`like` is `{broker}`, of which memory has no table"))
+                .with_help(format!("known are: {known}")));
+        };
+        if self.like != Some(table) {
+            self.like = Some(table);
+            self.max_message = table.largest_message();
+        }
+        Ok(self)
+    }
+
+    /// The level of receipts.
+    pub(crate) fn level(&self) -> Level {
+        self.like.map_or(Level::PeerMemory, Table::level)
+    }
+
+    /// Whether deliveries say which attempt they are.
+    pub(crate) fn counts_attempts(&self) -> bool {
+        self.like.is_none_or(|table| table.capabilities().has(Capability::AttemptCount))
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
+            "like" => *self = self.clone().like(value)?,
             "lease" => self.lease = Some(duration(key, value)?),
             "max-message" => self.max_message = number(key, value, usize::MAX)?,
             "shards" => self.shards = number(key, value, MOST_SHARDS)?,
@@ -203,8 +241,9 @@ mod tests {
             (
                 ("leese", "1s"),
                 "the URL's parameter `leese` is not known to `memory`",
-                "it knows: lease, max-message",
+                "it knows: like, lease, max-message",
             ),
+            (("like", "pulsar"), "`like` is `pulsar`, of which memory has no table", "known are: kafka"),
         ];
         for (pair, problem, fix) in cases {
             let text = refused(&connection(&[pair]));
@@ -214,7 +253,19 @@ mod tests {
         table.settings.insert("retain", Value::Bool(true));
         assert!(refused(&table).starts_with("`retain` is neither text nor a whole number"));
         table.settings = [(String::from("retian"), Value::Integer(1))].into_iter().collect();
-        assert!(refused(&table).starts_with("the setting `retian` is not known\n  = help: known are: lease"));
+        assert!(refused(&table).starts_with("the setting `retian` is not known\n  = help: known are: like"));
+    }
+
+    #[test]
+    fn a_broker_like_another_begins_with_its_limits() {
+        let with = |query: &[(&str, &str)]| Config::default().with(&connection(query)).unwrap();
+        let (kafka, raised) = (with(&[("like", "kafka")]), with(&[("max-message", "9"), ("like", "kafka")]));
+        assert_eq!((kafka.like, kafka.max_message), (Some(Table::Kafka), Table::Kafka.largest_message()));
+        assert_eq!(raised.max_message, 9);
+        // Said again, it changes nothing.
+        assert_eq!(raised.clone().with(&connection(&[("like", "kafka")])).unwrap(), raised);
+        let both = refused(&connection(&[("lease", "1s"), ("like", "kafka")]));
+        assert!(both.starts_with("`lease` is set, and there are none on `kafka`"), "{both}");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `max-message` | 67108864 | the largest message in bytes |
 //! | `shards` | 16 | the number of shards of an ordered channel, which is the most consumers that can share its work |
 //! | `retain` | 1000 | how many messages a publish-subscribe channel keeps for subscriptions that start in the past |
+//! | `like` | none | the broker that it can do no more than: `kafka` or `rabbitmq` |
 //!
 //! A channel's own table takes `shards` and `retain`. The first to open a named broker configures it and brings its clock; another that asks for
 //! something else gets a conflict. Tests make a [`MemoryBroker`] instead of a URL.
@@ -38,6 +39,10 @@
 //!
 //! Everything natively but durability, which memory cannot have; expiry, which the portable layer checks at hand-out anyway; and the extension of leases
 //! where none is configured. On an ordered channel a delayed retry is left to the portable layer, which holds the whole key back.
+//!
+//! With `like` it refuses what that broker refuses, as [`anybroker_contract::Table`] says, so that a test in memory finds what would not work there.
+//! What that broker keeps is accepted, and receipts say its level, though memory still forgets all of it when the process ends: it is for tests. Names and settings of the other
+//! broker are not checked.
 //!
 //! # Limits
 //!

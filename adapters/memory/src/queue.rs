@@ -28,6 +28,8 @@ pub(crate) struct Form {
     /// The most bytes of a message.
     pub(crate) largest: usize,
     pub(crate) lease: Option<Duration>,
+    /// Says which attempt a delivery is.
+    pub(crate) counts_attempts: bool,
     /// It goes with its first consumer.
     pub(crate) temporary: bool,
 }

@@ -3,7 +3,7 @@ use crate::channel::Channel;
 use crate::error;
 use crate::queue::{Offer, Queue, Waiter};
 use anybroker_contract::{
-    Confirm, Error, ErrorKind, Events, Level, Message, Receipt, Result, SendOutcome, Sender, async_trait,
+    Confirm, Error, ErrorKind, Events, Message, Receipt, Result, SendOutcome, Sender, async_trait,
 };
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -40,6 +40,10 @@ impl MemorySender {
         } else {
             Ok(())
         }
+    }
+
+    fn receipt(&self) -> Receipt {
+        Receipt::new(self.broker.config.level())
     }
 
     fn admit(&self, message: &Message) -> Result<()> {
@@ -84,7 +88,7 @@ impl Sender for MemorySender {
             return None;
         }
         match self.to.offer(batch, batch.len(), None) {
-            Offer::Taken(_) => Some(Ok(Confirm::accepted(receipt()))),
+            Offer::Taken(_) => Some(Ok(Confirm::accepted(self.receipt()))),
             Offer::Full => None,
             Offer::Gone => Some(self.to.refuse(batch.len())),
         }
@@ -102,7 +106,7 @@ impl Sender for MemorySender {
                 continue;
             }
             match poll_fn(|cx| self.poll_offer(rest, cx)).await {
-                Ok(taken) => results.extend((0..taken).map(|_| Ok(receipt()))),
+                Ok(taken) => results.extend((0..taken).map(|_| Ok(self.receipt()))),
                 Err(error) if results.is_empty() && !self.to.is_reply() => return Err(error),
                 Err(error) => results.extend(rest.iter().map(|_| Err(error.duplicate()))),
             }
@@ -164,8 +168,4 @@ impl Route {
             Err(self.gone())
         }
     }
-}
-
-const fn receipt() -> Receipt {
-    Receipt::new(Level::PeerMemory)
 }

@@ -131,7 +131,13 @@ impl State {
             let expires = lease.map(|(expires, _)| expires);
             entry.number = number;
             entry.standing = Standing::Out { consumer: id, scope, expires };
-            into.push(received(entry, Token::pair(slot as u64, number), scope, lease));
+            into.push(received(
+                entry,
+                Token::pair(slot as u64, number),
+                scope,
+                lease,
+                self.form.counts_attempts,
+            ));
             if let Some(at) = expires {
                 self.timer(at, Due::Entry { slot, number });
             }
@@ -343,7 +349,13 @@ impl State {
     }
 }
 
-fn received(entry: &Entry, token: Token, scope: Scope, lease: Option<(Instant, Duration)>) -> Received {
+fn received(
+    entry: &Entry,
+    token: Token,
+    scope: Scope,
+    lease: Option<(Instant, Duration)>,
+    counted: bool,
+) -> Received {
     let mut received = match &entry.content.record {
         Record::Message(message) => Received::new(message.clone(), token),
         Record::Raw(raw) => {
@@ -352,7 +364,7 @@ fn received(entry: &Entry, token: Token, scope: Scope, lease: Option<(Instant, D
         }
     };
     received.scope = scope;
-    received.attempt = Some(entry.attempt);
+    received.attempt = counted.then_some(entry.attempt);
     if let Some((expires, by)) = lease {
         received = received.with_lease(Lease::until(expires).extendable_by(by));
     }

@@ -9,9 +9,9 @@ use crate::sender::{RabbitSender, Route, Routing, To};
 use crate::server::Server;
 use crate::shard::{Shard, Terms};
 use anybroker_contract::{
-    Adapter, Binding, Capabilities, Capability, ChannelKind, Clock, Connection, Declare, ErrorKind,
-    InFlightPerKey, Level, Opened, Receiver, ReceiverOptions, Replies, Result, Sender, SenderOptions, Source,
-    Target, Text, Topology, async_trait,
+    Adapter, Binding, Capabilities, ChannelKind, Clock, Connection, Declare, ErrorKind, Level, Opened,
+    Receiver, ReceiverOptions, Replies, Result, Sender, SenderOptions, Source, Table, Target, Text, Topology,
+    async_trait,
 };
 use lapin::options::ConfirmSelectOptions;
 use std::any::Any;
@@ -64,27 +64,8 @@ impl RabbitAdapter {
 
     /// What holds on a channel whose queues are like that.
     fn effective(&self, binding: Option<&Binding>, ordered: bool) -> Capabilities {
-        let mut capabilities = self.capabilities();
-        if !ordered {
-            capabilities = capabilities.without(
-                Capability::OrderPerKey,
-                "keeps only on channels and subscriptions that were declared with it",
-                "delete it, so that it is made anew in order, or drop the requirement",
-            );
-        }
         let bounded = binding.is_some_and(|binding| binding.channel.requirements().bounded.is_some());
-        match bounded {
-            // The broker may refuse one message of a key and take the next.
-            true => capabilities.in_flight_per_key = InFlightPerKey::One,
-            false => {
-                capabilities = capabilities.without(
-                    Capability::Bounded,
-                    "keeps only on point-to-point channels that are declared with a bound",
-                    "require the bound of a point-to-point channel",
-                );
-            }
-        }
-        capabilities
+        Table::RabbitMq.on(self.capabilities(), ordered, bounded)
     }
 
     /// Where the target is, with what holds there. Nothing is made.
@@ -254,35 +235,7 @@ impl Adapter for RabbitAdapter {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::none()
-            .native(&[
-                Capability::PointToPoint,
-                Capability::PublishSubscribe,
-                Capability::NamedSubscription,
-                Capability::EphemeralSubscription,
-                Capability::Durable,
-                Capability::DeadLetter,
-                Capability::Bounded,
-                Capability::Replies,
-            ])
-            .emulated(&[Capability::OrderPerKey])
-            .without(
-                Capability::StartPosition,
-                "does not have: its queues hold what came after they were made",
-                "subscribe before the first message is sent, or bind the channel to a broker that keeps a log",
-            )
-            .without(
-                Capability::AttemptCount,
-                "keeps only in part: it counts what was given back without being handled, too",
-                "nothing: attempts are counted by each consumer, and the broker's own limit catches what ends its consumers",
-            )
-            .without(
-                Capability::LeaseExtension,
-                "does not need: a delivery belongs to its consumer until that settles or ends",
-                "nothing: raise RabbitMQ's `consumer_timeout` where handling takes longer than half an hour",
-            );
-        capabilities.in_flight_per_key = InFlightPerKey::Any;
-        capabilities.level = Level::Durable;
+        let mut capabilities = Table::RabbitMq.capabilities();
         capabilities.max_message_bytes = Some(self.config.max_message);
         capabilities
     }

@@ -1,6 +1,6 @@
 use crate::buckets::BUCKETS;
 use crate::error::error;
-use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings};
+use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings, Table};
 use serde::Deserialize;
 
 /// The broker's own table, and what the URL's query says.
@@ -18,7 +18,7 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         // RabbitMQ 4 takes 16 MiB unless told otherwise, RabbitMQ 3 took 128 MiB.
-        Self { heartbeat: 10, max_message: 16 << 20, reply_to: Vec::new() }
+        Self { heartbeat: 10, max_message: Table::RabbitMq.largest_message(), reply_to: Vec::new() }
     }
 }
 

@@ -5,7 +5,9 @@ use crate::config::ChannelConfig;
 use crate::error::{error, operation, within};
 use crate::link::Link;
 use crate::names::{Place, dead_letters, members, others, shard, short};
-use anybroker_contract::{Binding, ChannelKind, Clock, Declare, ErrorKind, Result, Subscription, Text};
+use anybroker_contract::{
+    Binding, ChannelKind, Clock, Declare, ErrorKind, Result, Subscription, Table, Text,
+};
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
     QueueDeclareOptions, QueueDeleteOptions,
@@ -59,7 +61,7 @@ impl Registrar {
     }
 
     pub(crate) async fn declare_channel(&mut self, binding: &Binding, mode: Declare) -> Result<()> {
-        refuse_bound(binding)?;
+        Table::RabbitMq.check(&binding.channel).map_err(|refused| refused.with_adapter(crate::NAME))?;
         let place = Place::of(binding)?;
         if place.foreign {
             return self.verify(&place, binding).await;
@@ -438,19 +440,6 @@ fn found<T>(asked: Result<T>) -> Result<bool> {
 fn missing(what: &str, name: &str) -> anybroker_contract::Error {
     error(ErrorKind::NotFound, format!("there is no {what} `{name}`"))
         .with_help("let it be declared (`declare = \"if-missing\"`), or correct the address")
-}
-
-/// Before anything is made: with a fanout, one full queue refuses what the others have taken, and sending it again would repeat it there.
-fn refuse_bound(binding: &Binding) -> Result<()> {
-    let bounded = binding.channel.requirements().bounded.is_some();
-    match bounded && binding.channel.kind() == ChannelKind::PublishSubscribe {
-        false => Ok(()),
-        true => Err(error(
-            ErrorKind::Unsupported,
-            "a publish-subscribe channel cannot have a bound: `bounded` is required",
-        )
-        .with_help("drop the requirement, or bound a point-to-point channel")),
-    }
 }
 
 fn refuse_foreign(place: &Place) -> Result<()> {
