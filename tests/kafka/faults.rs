@@ -19,22 +19,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub(crate) const PARTS: &[Part] = &[
-    part("faults/nothing-lost", |server| Box::pin(nothing_lost(server, "classic"))).disturbing(),
-    part("faults/nothing-lost-in-groups-of-the-broker", |server| Box::pin(in_groups_of_the_broker(server)))
-        .disturbing(),
-];
+/// Of a cluster, a node is away or stands still nearly all the time, and the others go on without it.
+pub(crate) const PARTS: &[Part] =
+    &[part("faults/nothing-lost", |server| Box::pin(nothing_lost(server, "classic"))).disturbing()];
+
+/// Kafka 3 has no such groups.
+pub(crate) const PARTS_IN_GROUPS_OF_THE_BROKER: &[Part] =
+    &[part("faults/nothing-lost-in-groups-of-the-broker", |server| {
+        Box::pin(nothing_lost(server, "consumer"))
+    })
+    .disturbing()];
 
 /// Milliseconds until a member without a sign of life is taken for dead: what the servers have for groups of their own.
 const SESSION: u64 = 3000;
-
-async fn in_groups_of_the_broker(server: Arc<Server>) -> Tried {
-    // Kafka 3 has none.
-    match server.name {
-        "kafka3" => Ok(()),
-        _ => nothing_lost(server, "consumer").await,
-    }
-}
 
 async fn nothing_lost(server: Arc<Server>, protocol: &str) -> Tried {
     let mut proxies = Vec::new();
@@ -47,7 +44,12 @@ async fn nothing_lost(server: Arc<Server>, protocol: &str) -> Tried {
     direct.producer(&channel).await?;
     let run = Run::new(channel.clone());
     let url = |proxy: &Proxy| {
-        format!("kafka://{}?group-protocol={protocol}&session-timeout={SESSION}", proxy.address())
+        // From a proxy, a client of a cluster would be sent past it.
+        let address = match server.is_cluster() {
+            true => server.address().to_owned(),
+            false => proxy.address().to_string(),
+        };
+        format!("kafka://{address}?group-protocol={protocol}&session-timeout={SESSION}")
     };
     let watching = Watching::start(&server, &channel);
     let name = format!("{}, {protocol}", server.name);
@@ -65,13 +67,18 @@ async fn nothing_lost(server: Arc<Server>, protocol: &str) -> Tried {
 #[async_trait]
 impl Victim for Server {
     fn mix(&self) -> Mix {
+        let ailing = 200..SESSION + 1500;
+        if self.is_cluster() {
+            let (cuts, stalls, swallows, long_stalls) = (0, 0, 0, (0, 0..1));
+            return Mix { kills: 13, cuts, stalls, long_stalls, swallows, ailments: (12, ailing) };
+        }
         Mix {
             kills: 4,
             cuts: 7,
             stalls: 5,
             long_stalls: (2, SESSION + 500..2 * SESSION),
             swallows: 5,
-            ailments: (2, 200..SESSION + 1500),
+            ailments: (2, ailing),
         }
     }
 

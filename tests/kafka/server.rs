@@ -16,13 +16,18 @@ use libtest_mimic::Failed;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-/// A server that `scripts/brokers` has started.
+/// A server that `scripts/brokers` has started, or a cluster of several.
 pub(crate) struct Server {
     /// Its name there.
     pub(crate) name: &'static str,
+    /// The names of its nodes there.
+    nodes: Vec<&'static str>,
+    /// Which of them is disturbed next.
+    turn: AtomicUsize,
     /// Without a login.
     pub(crate) url: String,
     /// By SCRAM and nothing else.
@@ -78,6 +83,8 @@ impl Server {
         };
         Ok(Arc::new(Self {
             name,
+            nodes: vec![name],
+            turn: AtomicUsize::new(0),
             url: its("URL")?,
             sasl_url: its("SASL_URL")?,
             limited_url: its("LIMITED_URL")?,
@@ -90,6 +97,32 @@ impl Server {
             proxy_port: port("PROXY_PORT")?,
             users: RwLock::default(),
         }))
+    }
+
+    /// The cluster of three, where it is up. What is not asked of it goes to its first node.
+    pub(crate) fn cluster_from_environment() -> std::result::Result<Option<Arc<Self>>, String> {
+        if std::env::var_os("ANYBROKER_KAFKA_A_URL").is_none() {
+            return Ok(None);
+        }
+        let nodes = [("kafka-a", "_A"), ("kafka-b", "_B"), ("kafka-c", "_C")];
+        let each =
+            nodes.map(|(name, letter)| Self::from_environment(name, &format!("ANYBROKER_KAFKA{letter}")));
+        let each = each.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+        let addresses: Vec<_> = each.iter().map(|node| node.address()).collect();
+        let url = format!("kafka://{}", addresses.join(","));
+        let mut cluster = Self::from_environment("kafka-a", "ANYBROKER_KAFKA_A")?;
+        let it = Arc::get_mut(&mut cluster).expect("it was just made");
+        (it.name, it.nodes, it.url) = ("cluster", nodes.map(|(name, _)| name).into(), url);
+        Ok(Some(cluster))
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
+    /// One node after another.
+    fn next_node(&self) -> &'static str {
+        self.nodes[self.turn.fetch_add(1, Ordering::Relaxed) % self.nodes.len()]
     }
 
     /// Deletes what the trials of earlier runs have left when they failed. The server may not be there, and then the first trial says so.
@@ -167,15 +200,16 @@ impl Server {
 
     /// SIGKILL, and after that time a start. Gives when it was there again.
     pub(crate) async fn kill_and_restart(&self, after: Duration) -> std::result::Result<Instant, Failed> {
-        brokers(&["kill", self.name]).await?;
+        let node = self.next_node();
+        brokers(&["kill", node]).await?;
         sleep(after).await;
-        brokers(&["restart", self.name]).await?;
+        brokers(&["restart", node]).await?;
         Ok(now())
     }
 
     /// Its process stands still for that long.
     pub(crate) async fn freeze(&self, lasting: Duration) -> Tried {
-        Ok(brokers(&["freeze", self.name, &format!("{:.3}", lasting.as_secs_f64())]).await?)
+        Ok(brokers(&["freeze", self.next_node(), &format!("{:.3}", lasting.as_secs_f64())]).await?)
     }
 }
 

@@ -1,13 +1,15 @@
-use crate::client::{From, Observer, Producer, Properties, Reader, Terms, Topic, Topics, Until, fix_group};
+use crate::client::{
+    From, MOST_OF_A_BATCH, Observer, Producer, Properties, Reader, Terms, Topic, Topics, Until, fix_group,
+};
 use crate::config::ChannelConfig;
 use crate::error::error;
 use crate::names::{self, ReplyAddress, unique};
 use crate::receiver::{FAREWELL, KafkaReceiver, Shared};
 use crate::sender::{KafkaSender, Route};
 use anybroker_contract::{
-    Adapter, Capabilities, Capability, ChannelKind, Clock, Connection, Declare, ErrorKind, InFlightPerKey,
-    Level, Opened, Receiver, ReceiverOptions, Replies, Result, Sender, SenderOptions, Source, Start, Target,
-    Text, Topology, async_trait,
+    Adapter, Capabilities, ChannelKind, Clock, Connection, Declare, ErrorKind, Opened, Receiver,
+    ReceiverOptions, Replies, Result, Sender, SenderOptions, Source, Start, Table, Target, Text, Topology,
+    async_trait,
 };
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,7 +79,7 @@ impl KafkaAdapter {
         if let Some(producer) = clients.producer.as_ref().filter(|producer| producer.is_live()) {
             return Ok(Arc::clone(producer));
         }
-        let producer = Arc::new(Producer::new(&self.properties)?);
+        let producer = Arc::new(Producer::new(&self.properties, Arc::clone(&self.clock))?);
         clients.producer = Some(Arc::clone(&producer));
         Ok(producer)
     }
@@ -180,37 +182,9 @@ impl Adapter for KafkaAdapter {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::none()
-            .native(&[
-                Capability::PointToPoint,
-                Capability::PublishSubscribe,
-                Capability::NamedSubscription,
-                Capability::EphemeralSubscription,
-                Capability::OrderPerKey,
-                Capability::Durable,
-                Capability::StartPosition,
-            ])
-            .emulated(&[Capability::DeadLetter, Capability::Replies])
-            .without(
-                Capability::AttemptCount,
-                "keeps only in part: attempts go over to another consumer when the partition does, not when its consumer dies",
-                "nothing: attempts are counted by each consumer",
-            )
-            .without(
-                Capability::Bounded,
-                "does not have: a topic keeps what its retention says, whether it was read or not",
-                "drop the requirement, or bind the channel to a broker that has queues",
-            )
-            .without(
-                Capability::LeaseExtension,
-                "does not need: a partition belongs to its consumer until that leaves or dies",
-                "nothing: handling may take as long as it takes",
-            );
-        capabilities.in_flight_per_key = InFlightPerKey::Any;
-        capabilities.level = Level::Durable;
-        capabilities.reconnects = true;
-        capabilities.commits_later = true;
+        let mut capabilities = Table::Kafka.capabilities();
         capabilities.max_message_bytes = Some(self.properties.config.max_message);
+        capabilities.max_batch_messages = Some(MOST_OF_A_BATCH);
         capabilities
     }
 
@@ -260,7 +234,8 @@ impl Adapter for KafkaAdapter {
         let capabilities = self.effective(&route.topic, options.deadline).await?;
         let producer = self.producer()?;
         let told = producer.trouble().tell(options.events.clone());
-        let sender = KafkaSender::new(producer, route, told, Arc::clone(&options.clock));
+        let largest = capabilities.max_message_bytes.unwrap_or(usize::MAX);
+        let sender = KafkaSender::new(producer, route, told, largest, Arc::clone(&options.clock));
         Ok(Opened::new(Box::new(sender), capabilities))
     }
 

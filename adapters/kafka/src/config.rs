@@ -1,5 +1,5 @@
 use crate::error::error;
-use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings};
+use anybroker_contract::{Connection, Error, ErrorKind, Result, Settings, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             // What Kafka takes unless told otherwise.
-            max_message: 1_048_588,
+            max_message: Table::Kafka.largest_message(),
             linger: 0,
             delivery_timeout: 30_000,
             compression: Compression::None,

@@ -85,6 +85,8 @@
 //! - On topics with `message.timestamp.type=LogAppendTime` the timestamp is the broker's; the time is that of the header.
 //! - An ephemeral subscription reads the partitions that there are when it opens.
 //! - Each receiver has a thread of its own beside librdkafka's.
+//! - Librdkafka, in 2.12 and 2.13 at least, may forget every broker when a cluster starts after a crash (its issue 5301), and then neither sends nor receives again. The adapter looks for brokers
+//!   while none is known to be there, and names those of the URL to it again: within seconds, at first.
 //!
 //! # Beside an existing service
 //!

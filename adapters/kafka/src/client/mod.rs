@@ -5,12 +5,13 @@ mod observer;
 mod producer;
 mod queue;
 mod reader;
+mod search;
 mod start;
 mod topics;
 mod trouble;
 
 pub(crate) use observer::{Observer, Topic};
-pub(crate) use producer::{Destination, Producer, Sent};
+pub(crate) use producer::{Destination, MOST_OF_A_BATCH, Producer, Sent};
 pub(crate) use reader::{From, Reader, Task, Terms};
 pub(crate) use start::{Until, fix_group};
 pub(crate) use topics::Topics;
@@ -68,6 +69,11 @@ impl Properties {
         Ok(Self { common, config })
     }
 
+    /// The brokers of the URL.
+    fn servers(&self) -> &str {
+        self.common.get("bootstrap.servers").unwrap_or_default()
+    }
+
     /// Of a client that asks and changes nothing.
     fn asking(&self) -> ClientConfig {
         self.common.clone()
@@ -78,6 +84,8 @@ impl Properties {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            // A topic that is not there is an error, also where the cluster would make it.
+            .set("allow.auto.create.topics", "false")
             .set("partitioner", "murmur2_random")
             .set("linger.ms", self.config.linger.to_string())
             .set("message.timeout.ms", self.config.delivery_timeout.to_string())

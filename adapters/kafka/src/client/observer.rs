@@ -1,17 +1,19 @@
 use super::Properties;
+use super::search::{NO_TOPIC, Search};
 use super::trouble::{Quiet, Trouble};
 use crate::error::{code, error, operation};
 use anybroker_contract::{Clock, Error, ErrorKind, Result};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Asks the cluster what there is, and makes nothing: unlike a producer it never lets a broker create the topic that it asks for.
 pub(crate) struct Observer {
     consumer: BaseConsumer<Quiet>,
     trouble: Arc<Trouble>,
+    search: Mutex<Search>,
     clock: Arc<dyn Clock>,
 }
 
@@ -35,14 +37,14 @@ impl Observer {
         let trouble = Trouble::new();
         let consumer = properties.asking().create_with_context(Quiet(Arc::clone(&trouble)));
         let consumer = consumer.map_err(|e| created(&e))?;
-        Ok(Arc::new(Self { consumer, trouble, clock }))
+        let search = Mutex::new(Search::new(properties));
+        Ok(Arc::new(Self { consumer, trouble, search, clock }))
     }
 
     /// Whether some broker answers.
     pub(crate) async fn sign_of_life(self: &Arc<Self>, deadline: Instant) -> Result<()> {
         self.ask("asking for a sign of life", deadline, |consumer, wait| {
-            // Of a topic that nobody has, so that the answer is short whatever there is.
-            consumer.fetch_metadata(Some("anybroker.health"), wait).map(drop)
+            consumer.fetch_metadata(Some(NO_TOPIC), wait).map(drop)
         })
         .await
     }
@@ -91,9 +93,7 @@ impl Observer {
     ) -> Result<T> {
         let (this, doing) = (Arc::clone(self), what.to_owned());
         let asking = tokio::task::spawn_blocking(move || {
-            persist(&this.consumer, &this.trouble, &*this.clock, &doing, deadline, |wait| {
-                ask(&this.consumer, wait)
-            })
+            this.persist(&doing, deadline, |wait| ask(&this.consumer, wait))
         });
         match asking.await {
             Ok(answer) => answer,
@@ -102,43 +102,44 @@ impl Observer {
             }
         }
     }
-}
 
-/// Tries until there is an answer, a reason why there is none, or the deadline.
-fn persist<T>(
-    consumer: &BaseConsumer<Quiet>,
-    trouble: &Trouble,
-    clock: &dyn Clock,
-    what: &str,
-    deadline: Instant,
-    mut attempt: impl FnMut(Duration) -> KafkaResult<T>,
-) -> Result<T> {
-    // Of an outage that is over, perhaps.
-    trouble.well();
-    loop {
-        let left = deadline.saturating_duration_since(clock.now());
-        let failed = match attempt(left.min(TRY).max(Duration::from_millis(1))) {
-            Ok(answer) => return Ok(answer),
-            Err(failed) => failed,
-        };
-        // Why it failed comes here. Without any time, it would look at one event only.
-        while consumer.poll(Duration::from_millis(1)).is_some() {}
-        if let Some(refused) = trouble.refused_before() {
-            return Err(refused);
-        }
-        match code(&failed) {
-            Some(code) if !is_passing(code) => return Err(operation(what, code)),
-            _ if trouble.is_down() => {
-                return Err(trouble.unavailable(&format!("{what}: no broker can be reached")));
+    /// Tries until there is an answer, a reason why there is none, or the deadline.
+    fn persist<T>(
+        &self,
+        what: &str,
+        deadline: Instant,
+        mut attempt: impl FnMut(Duration) -> KafkaResult<T>,
+    ) -> Result<T> {
+        let trouble = &self.trouble;
+        // Of an outage that is over, perhaps.
+        trouble.well();
+        loop {
+            let left = deadline.saturating_duration_since(self.clock.now());
+            let failed = match attempt(left.min(TRY).max(Duration::from_millis(1))) {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => failed,
+            };
+            // Why it failed comes here. Without any time, it would look at one event only.
+            while self.consumer.poll(Duration::from_millis(1)).is_some() {}
+            if let Some(refused) = trouble.refused_before() {
+                return Err(refused);
             }
-            _ if left <= TRY => {
-                return Err(error(
-                    ErrorKind::Timeout,
-                    format!("{what}: Kafka has not answered until the deadline"),
-                )
-                .with_source(failed));
+            match code(&failed) {
+                Some(code) if !is_passing(code) => return Err(operation(what, code)),
+                _ if trouble.is_down() => {
+                    return Err(trouble.unavailable(&format!("{what}: no broker can be reached")));
+                }
+                _ if left <= TRY => {
+                    return Err(error(
+                        ErrorKind::Timeout,
+                        format!("{what}: Kafka has not answered until the deadline"),
+                    )
+                    .with_source(failed));
+                }
+                _ => {}
             }
-            _ => {}
+            let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+            search.look(self.consumer.client(), trouble, NO_TOPIC, self.clock.now());
         }
     }
 }

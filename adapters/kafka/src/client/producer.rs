@@ -1,5 +1,6 @@
 use super::Properties;
 use super::observer::created;
+use super::search::{NO_TOPIC, Search};
 use super::trouble::Trouble;
 use crate::error::{code, error, kind, operation};
 use crate::wire;
@@ -11,7 +12,7 @@ use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
@@ -25,16 +26,24 @@ pub(crate) struct Producer {
 const MOST_MESSAGES: usize = 100_000;
 const MOST_BYTES: usize = 256 << 20;
 
+/// Librdkafka keeps one number for each message: the sheet of its batch, and its index in the batch in so many bits.
+const INDEX_BITS: u32 = 20;
+/// A batch has fewer messages than this.
+pub(crate) const MOST_OF_A_BATCH: usize = (1 << INDEX_BITS) - 1;
+const MOST_SHEETS: usize = usize::MAX >> INDEX_BITS;
+
 /// How often the thread looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
 
 impl Producer {
-    pub(crate) fn new(properties: &Properties) -> Result<Self> {
+    pub(crate) fn new(properties: &Properties, clock: Arc<dyn Clock>) -> Result<Self> {
         let reports = Reports {
             trouble: Trouble::new(),
             messages: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            batches: AtomicUsize::new(0),
             room: Notify::new(),
+            sheets: Mutex::default(),
             dead: AtomicBool::new(false),
             shaken: AtomicBool::new(false),
             fatal: OnceLock::new(),
@@ -46,9 +55,9 @@ impl Producer {
         let client: BaseProducer<Reports> = config.create_with_context(reports).map_err(|e| created(&e))?;
         let client = Arc::new(client);
         let (done, ended) = oneshot::channel();
-        let polled = Arc::clone(&client);
+        let (polled, search) = (Arc::clone(&client), Search::new(properties));
         let thread = std::thread::Builder::new().name("anybroker-kafka-send".into()).spawn(move || {
-            listen(&polled);
+            listen(&polled, search, &*clock);
             drop(polled);
             // The adapter may be gone.
             let _ = done.send(());
@@ -71,14 +80,16 @@ impl Producer {
         &self.reports().trouble
     }
 
-    /// Makes room for so much, if there is; [`Sheet`] gives it back. What is larger than all of it has room alone.
+    /// Makes room for a batch of so much, if there is; its last answer gives it back. What is larger than all of it has room alone.
     pub(crate) fn admit(&self, messages: usize, bytes: usize) -> bool {
         let reports = self.reports();
-        let (m, b) = (
+        let (m, b, batches) = (
             reports.messages.fetch_add(messages, Ordering::AcqRel),
             reports.bytes.fetch_add(bytes, Ordering::AcqRel),
+            reports.batches.fetch_add(1, Ordering::AcqRel),
         );
-        let fits = m == 0 || (m + messages <= MOST_MESSAGES && b + bytes <= MOST_BYTES);
+        let fits = m + messages <= MOST_MESSAGES && b + bytes <= MOST_BYTES && batches < MOST_SHEETS;
+        let fits = fits || m == 0;
         if !fits {
             reports.leave(messages, bytes);
         }
@@ -98,15 +109,8 @@ impl Producer {
         }
     }
 
-    /// Hands one message over; what becomes of it is written at its place of the sheet.
-    pub(crate) fn send(
-        &self,
-        to: &Destination<'_>,
-        message: &Message,
-        now: Timestamp,
-        sheet: &Arc<Sheet>,
-        index: usize,
-    ) {
+    /// Hands one message over; what becomes of it is written at its place.
+    pub(crate) fn send(&self, to: &Destination<'_>, message: &Message, now: Timestamp, place: Place) {
         let mut headers = None;
         let mut put = |name: &str, value: Option<&[u8]>| {
             let so_far = headers.take().unwrap_or_else(|| OwnedHeaders::new_with_capacity(4));
@@ -115,14 +119,15 @@ impl Producer {
         let encoded = wire::encode(message, now, &mut put);
         let timestamp = match encoded {
             Ok(timestamp) => timestamp,
-            Err(error) => return sheet.write(index, Err(error.with_outcome(SendOutcome::NotSent))),
+            Err(error) => {
+                return self.reports().write(place, Err(error.with_outcome(SendOutcome::NotSent)));
+            }
         };
         if let Some(owner) = to.owner {
             put(wire::TO, Some(owner.as_bytes()));
         }
-        let place = Box::new(Place { sheet: Arc::clone(sheet), index });
-        let mut record: BaseRecord<'_, [u8], [u8], Box<Place>> =
-            BaseRecord::with_opaque_to(to.topic, place).timestamp(timestamp);
+        let mut record: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(to.topic, place.0).timestamp(timestamp);
         record.partition = to.partition;
         record.key = message.key().map(|key| key.as_bytes());
         record.payload = message.payload().map(|payload| &payload[..]);
@@ -130,34 +135,31 @@ impl Producer {
         if let Err((failed, _)) = self.client.send(record) {
             self.reports().look(&self.client);
             let failed = self.reports().failed(&failed, message.body().len());
-            sheet.write(index, Err(failed.with_outcome(SendOutcome::NotSent)));
+            self.reports().write(place, Err(failed.with_outcome(SendOutcome::NotSent)));
         }
     }
 
-    /// A sheet for a batch that was admitted, and what is written on it in the end.
+    /// The places of the messages of a batch that was admitted, and what is written there in the end.
     pub(crate) fn sheet(
         &self,
         messages: usize,
         bytes: usize,
         sender: &Arc<Sent>,
-    ) -> (Arc<Sheet>, oneshot::Receiver<Vec<Result<Receipt>>>) {
+    ) -> (impl Iterator<Item = Place> + use<>, oneshot::Receiver<Vec<Result<Receipt>>>) {
         let (answer, answered) = oneshot::channel();
         sender.batches.fetch_add(1, Ordering::AcqRel);
         let mut results = Vec::with_capacity(messages);
         results.resize_with(messages, || None);
-        let sheet = Sheet {
-            written: Mutex::new(Written { results, missing: messages, answer: Some(answer) }),
-            bytes,
-            client: Arc::clone(&self.client),
-            sender: Arc::clone(sender),
-        };
-        (Arc::new(sheet), answered)
+        let (client, sender) = (Arc::clone(&self.client), Arc::clone(sender));
+        let sheet = Sheet { results, missing: messages, answer, bytes, client, sender };
+        let at = lock(&self.reports().sheets).add(sheet) << INDEX_BITS;
+        ((0..messages).map(move |index| Place(at | index)), answered)
     }
 
     /// Gives up what is not confirmed, and ends.
     pub(crate) async fn close(&self, clock: &dyn Clock, deadline: Instant) {
         self.end();
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = lock(&self.ended).take();
         if let Some(ended) = ended {
             tokio::select! {
                 _ = ended => {}
@@ -191,7 +193,7 @@ impl fmt::Debug for Producer {
 }
 
 /// Hears what became of the messages until the client is to end. What is left of it then, or when it is dead, has failed.
-fn listen(client: &BaseProducer<Reports>) {
+fn listen(client: &BaseProducer<Reports>, mut search: Search, clock: &dyn Clock) {
     let reports = client.context();
     let all = || PurgeConfig::default().queue().inflight();
     let mut purged = false;
@@ -204,10 +206,7 @@ fn listen(client: &BaseProducer<Reports>) {
         if reports.dead.load(Ordering::Acquire) && !std::mem::replace(&mut purged, true) {
             client.purge(all());
         }
-        if reports.trouble.is_down() && client.client().fetch_metadata(Some("anybroker.health"), LOOK).is_ok()
-        {
-            reports.trouble.well();
-        }
+        search.look(client.client(), &reports.trouble, NO_TOPIC, clock.now());
     }
     client.purge(all());
     while client.in_flight_count() > 0 {
@@ -246,45 +245,56 @@ impl Sent {
 }
 
 /// The answers of one batch.
-pub(crate) struct Sheet {
-    written: Mutex<Written>,
+struct Sheet {
+    results: Vec<Option<Result<Receipt>>>,
+    missing: usize,
+    answer: oneshot::Sender<Vec<Result<Receipt>>>,
     bytes: usize,
     client: Arc<BaseProducer<Reports>>,
     sender: Arc<Sent>,
 }
 
-struct Written {
-    results: Vec<Option<Result<Receipt>>>,
-    missing: usize,
-    answer: Option<oneshot::Sender<Vec<Result<Receipt>>>>,
+/// Those that have not all of their answers, at places that are used again.
+#[derive(Default)]
+struct Sheets {
+    sheets: Vec<Option<Sheet>>,
+    free: Vec<usize>,
 }
 
-impl Sheet {
-    pub(crate) fn write(&self, index: usize, result: Result<Receipt>) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.results[index] = Some(result);
-        written.missing -= 1;
-        if written.missing > 0 {
-            return;
+impl Sheets {
+    fn add(&mut self, sheet: Sheet) -> usize {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.sheets.push(None);
+            self.sheets.len() - 1
+        });
+        self.sheets[at] = Some(sheet);
+        at
+    }
+
+    fn of(&self, place: Place) -> Option<&Sheet> {
+        self.sheets.get(place.0 >> INDEX_BITS)?.as_ref()
+    }
+
+    /// The whole sheet, if that was its last answer.
+    fn write(&mut self, place: Place, result: Result<Receipt>) -> Option<Sheet> {
+        let at = place.0 >> INDEX_BITS;
+        let sheet = self.sheets.get_mut(at)?.as_mut()?;
+        let answer = sheet.results.get_mut(place.0 & MOST_OF_A_BATCH)?;
+        sheet.missing -= usize::from(answer.replace(result).is_none());
+        if sheet.missing > 0 {
+            return None;
         }
-        let results = std::mem::take(&mut written.results);
-        let answer = written.answer.take();
-        drop(written);
-        self.client.context().leave(results.len(), self.bytes);
-        if let Some(answer) = answer {
-            // Whoever asked may be gone.
-            let _ = answer.send(results.into_iter().flatten().collect());
-        }
-        if self.sender.batches.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.sender.none.notify_waiters();
-        }
+        self.free.push(at);
+        self.sheets[at].take()
     }
 }
 
-/// Which message a report is about.
-pub(crate) struct Place {
-    sheet: Arc<Sheet>,
-    index: usize,
+/// Which message of which sheet a report is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(usize);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What librdkafka calls on the thread of [`listen`].
@@ -292,7 +302,9 @@ pub(crate) struct Reports {
     trouble: Arc<Trouble>,
     messages: AtomicUsize,
     bytes: AtomicUsize,
+    batches: AtomicUsize,
     room: Notify,
+    sheets: Mutex<Sheets>,
     dead: AtomicBool,
     /// It has said that something is wrong.
     shaken: AtomicBool,
@@ -305,7 +317,18 @@ impl Reports {
     fn leave(&self, messages: usize, bytes: usize) {
         self.messages.fetch_sub(messages, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.batches.fetch_sub(1, Ordering::AcqRel);
         self.room.notify_waiters();
+    }
+
+    fn write(&self, place: Place, result: Result<Receipt>) {
+        let Some(sheet) = lock(&self.sheets).write(place, result) else { return };
+        self.leave(sheet.results.len(), sheet.bytes);
+        // Whoever asked may be gone.
+        let _ = sheet.answer.send(sheet.results.into_iter().flatten().collect());
+        if sheet.sender.batches.fetch_sub(1, Ordering::AcqRel) == 1 {
+            sheet.sender.none.notify_waiters();
+        }
     }
 
     /// Notes whether it is dead for good.
@@ -372,9 +395,10 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<Place>;
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, report: &DeliveryResult<'_>, place: Box<Place>) {
+    fn delivery(&self, report: &DeliveryResult<'_>, place: usize) {
+        let place = Place(place);
         let result = match report {
             Ok(message) => {
                 self.trouble.well();
@@ -382,10 +406,13 @@ impl ProducerContext for Reports {
                 Ok(Receipt::new(Level::Durable).at(shard, message.offset().unsigned_abs()))
             }
             Err((failed, message)) => {
-                self.look(&place.sheet.client);
+                let client = lock(&self.sheets).of(place).map(|sheet| Arc::clone(&sheet.client));
+                if let Some(client) = client {
+                    self.look(&client);
+                }
                 Err(self.failed(failed, message.payload_len()))
             }
         };
-        place.sheet.write(place.index, result);
+        self.write(place, result);
     }
 }

@@ -1,6 +1,6 @@
-//! The one place with unsafe code: two calls of librdkafka that its crate does not have. One gives many records at once; record by record costs several
-//! times as much (an event and a reference count each). The other says what became of a commit; the crate's own tells nothing of a commit that it has
-//! not waited for.
+//! The one place with unsafe code: three calls of librdkafka that its crate does not have. One gives many records at once; record by record costs several
+//! times as much (an event and a reference count each). One says what became of a commit; the crate's own tells nothing of a commit that it has not
+//! waited for. And one names brokers to a client that has none left.
 //!
 //! What has to hold, and where it does:
 //! - The batch call must not run beside pause, resume, seek or a rebalance: all of them, and it, are called by the one thread of the reader. An [`Inbox`]
@@ -11,7 +11,9 @@
 #![allow(unsafe_code, reason = "calls of librdkafka that its crate does not wrap")]
 
 use crate::wire::Record;
+use rdkafka::ClientContext;
 use rdkafka::bindings as native;
+use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -181,6 +183,12 @@ impl<C: ConsumerContext> Drop for Inbox<'_, C> {
             }
         }
     }
+}
+
+/// Names those brokers, separated by commas, to a client. It connects to none that it has already.
+pub(super) fn name_brokers<C: ClientContext>(client: &Client<C>, servers: &CStr) {
+    // SAFETY: client and text are alive, and the text is copied.
+    unsafe { native::rd_kafka_brokers_add(client.native_ptr(), servers.as_ptr()) };
 }
 
 /// Called by librdkafka's threads.

@@ -7,6 +7,7 @@ use self::membership::Leaving;
 use super::Properties;
 use super::observer::created;
 use super::queue::{Inbox, Signal};
+use super::search::Search;
 use super::start::{self, Until};
 use super::trouble::Trouble;
 use crate::error::{code, error, operation};
@@ -93,6 +94,7 @@ impl Reader {
         let shared = Arc::new(Shared::new(reader));
         let (opened, opening) = oneshot::channel();
         let (limits, given) = (properties.config.clone(), Arc::clone(&shared));
+        let search = Search::new(properties);
         let thread = std::thread::Builder::new().name("anybroker-kafka-read".into()).spawn(move || {
             let mut consumer: BaseConsumer<Context> = match config.create_with_context(context) {
                 Ok(consumer) => consumer,
@@ -112,6 +114,7 @@ impl Reader {
                 let mut reading = Reading {
                     consumer: &consumer,
                     inbox,
+                    batch: Vec::new(),
                     shared: &given,
                     tasks,
                     terms: &terms,
@@ -122,7 +125,7 @@ impl Reader {
                     flushes: Vec::new(),
                     closing: None,
                     unknown_since: None,
-                    probed: None,
+                    search,
                     commit_interval: limits.commit_interval(),
                     revoke_within: limits.revoke_within(),
                     max_ahead: limits.max_ahead,
@@ -203,6 +206,8 @@ fn unassign(consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
 struct Reading<'c> {
     consumer: &'c BaseConsumer<Context>,
     inbox: Inbox<'c, Context>,
+    /// What was just read; empty, and kept for its memory.
+    batch: Vec<records::Read>,
     shared: &'c Arc<Shared>,
     tasks: &'c Mutex<Vec<Task>>,
     terms: &'c Terms,
@@ -214,7 +219,7 @@ struct Reading<'c> {
     closing: Option<(oneshot::Sender<Result<()>>, Instant)>,
     /// Since when the topic is said not to be there.
     unknown_since: Option<Instant>,
-    probed: Option<Instant>,
+    search: Search,
     commit_interval: Duration,
     revoke_within: Duration,
     max_ahead: u64,
@@ -350,20 +355,14 @@ impl Reading<'_> {
         idle
     }
 
-    /// While no broker can be reached, tries whether one can: librdkafka says only when it fails.
+    /// Tries whether there are brokers again, if there were none: librdkafka says only when it fails.
     fn probe(&mut self) {
         let now = self.now();
         if self.unknown_since.is_some_and(|since| since + UNKNOWN <= now) {
             return self.shared.die(super::observer::absent(&self.terms.topic));
         }
-        let trouble = &self.consumer.context().trouble;
-        if !trouble.is_down() || self.probed.is_some_and(|probed| probed + Duration::from_secs(1) > now) {
-            return;
-        }
-        self.probed = Some(now);
-        if self.consumer.fetch_metadata(Some(&self.terms.topic), TICK * 2).is_ok() {
-            trouble.well();
-        }
+        let (client, trouble) = (self.consumer.client(), &self.consumer.context().trouble);
+        self.search.look(client, trouble, &self.terms.topic, now);
     }
 
     /// What librdkafka says is wrong. It tries again by itself, but where somebody has to do something.

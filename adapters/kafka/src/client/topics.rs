@@ -1,23 +1,29 @@
 use super::Properties;
 use super::observer::{Observer, Topic, absent, created};
+use super::search::Search;
 use super::trouble::{Quiet, Trouble};
 use crate::config::ChannelConfig;
 use crate::error::{code, error, operation};
-use anybroker_contract::{Clock, Declare, Error, ErrorKind, Result};
+use anybroker_contract::{Clock, Declare, ErrorKind, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
-use std::sync::Arc;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Makes, compares and deletes topics and groups.
 pub(crate) struct Topics {
     admin: AdminClient<Quiet>,
     observer: Arc<Observer>,
+    search: Mutex<Search>,
     clock: Arc<dyn Clock>,
 }
 
 /// Of a topic that is made without being told: as many consumers can share its work.
 const PARTITIONS: i32 = 6;
+
+/// How long the first try may take, and each later one twice as long: a slow cluster gets its time. Each may be made again, as what is there already or
+/// is gone already is no error.
+const TRY: Duration = Duration::from_secs(3);
 
 const RETENTION: &str = "retention.ms";
 const LARGEST: &str = "max.message.bytes";
@@ -29,7 +35,8 @@ impl Topics {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let admin = properties.asking().create_with_context(Quiet(Trouble::new()));
-        Ok(Self { admin: admin.map_err(|e| created(&e))?, observer, clock })
+        let search = Mutex::new(Search::new(properties));
+        Ok(Self { admin: admin.map_err(|e| created(&e))?, observer, search, clock })
     }
 
     /// Makes or verifies a topic.
@@ -57,8 +64,8 @@ impl Topics {
         if let Some(retention) = &retention {
             topic = topic.set(RETENTION, retention);
         }
-        let made = self.admin.create_topics([&topic], &self.options(deadline)).await;
-        match first(&what, made)? {
+        let made = self.persist(&what, deadline, |options| self.admin.create_topics([&topic], options));
+        match first(made.await?) {
             Ok(()) => self.settle(name, deadline).await,
             // Somebody else has made it just now.
             Err(Code::TopicAlreadyExists) => {
@@ -112,8 +119,8 @@ impl Topics {
     async fn setting(&self, topic: &str, name: &str, deadline: Instant) -> Result<Option<i64>> {
         let what = format!("asking for `{name}` of the topic `{topic}`");
         let asked = [ResourceSpecifier::Topic(topic)];
-        let described = self.admin.describe_configs(&asked, &self.options(deadline)).await;
-        let described = described.map_err(|e| failed(&what, &e))?;
+        let described =
+            self.persist(&what, deadline, |options| self.admin.describe_configs(&asked, options)).await?;
         match described.into_iter().next() {
             Some(Ok(topic)) => {
                 let value = topic.get(name).and_then(|entry| entry.value.clone());
@@ -127,8 +134,8 @@ impl Topics {
     /// Deletes a topic; one that is not there is deleted.
     pub(crate) async fn delete_topic(&self, name: &str, deadline: Instant) -> Result<()> {
         let what = format!("deleting the topic `{name}`");
-        let deleted = self.admin.delete_topics(&[name], &self.options(deadline)).await;
-        match first(&what, deleted)? {
+        let deleted = self.persist(&what, deadline, |options| self.admin.delete_topics(&[name], options));
+        match first(deleted.await?) {
             Ok(()) => self.vanish(name, deadline).await,
             Err(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(()),
             Err(code) => Err(operation(&what, code)),
@@ -147,8 +154,9 @@ impl Topics {
     pub(crate) async fn delete_group(&self, name: &str, deadline: Instant) -> Result<()> {
         let what = format!("deleting the group `{name}`");
         loop {
-            let deleted = self.admin.delete_groups(&[name], &self.options(deadline)).await;
-            match first(&what, deleted)? {
+            let deleted =
+                self.persist(&what, deadline, |options| self.admin.delete_groups(&[name], options)).await?;
+            match first(deleted) {
                 Ok(()) | Err(Code::GroupIdNotFound) => return Ok(()),
                 Err(code) if super::observer::is_passing(code) && self.clock.now() < deadline => {
                     self.clock.sleep_until(self.clock.now() + Duration::from_millis(50)).await;
@@ -158,23 +166,44 @@ impl Topics {
         }
     }
 
-    fn options(&self, deadline: Instant) -> AdminOptions {
-        let left = deadline.saturating_duration_since(self.clock.now()).max(Duration::from_millis(10));
-        AdminOptions::new().request_timeout(Some(left)).operation_timeout(Some(left))
+    /// Tries until there is an answer or the deadline. Whether there are brokers to answer, this client does not say.
+    async fn persist<T, F: Future<Output = KafkaResult<T>> + Send>(
+        &self,
+        what: &str,
+        deadline: Instant,
+        attempt: impl Fn(&AdminOptions) -> F + Sync,
+    ) -> Result<T> {
+        let mut wait = TRY;
+        loop {
+            let now = self.clock.now();
+            let left = deadline.saturating_duration_since(now).max(Duration::from_millis(10));
+            let options =
+                AdminOptions::new().request_timeout(Some(left.min(wait))).operation_timeout(Some(left));
+            match attempt(&options).await {
+                Ok(answer) => return Ok(answer),
+                Err(failed) => match code(&failed) {
+                    Some(Code::OperationTimedOut) => {}
+                    Some(code) => return Err(operation(what, code)),
+                    None => return Err(error(ErrorKind::Other, format!("{what}: {failed}"))),
+                },
+            }
+            {
+                let mut search = self.search.lock().unwrap_or_else(PoisonError::into_inner);
+                search.name(self.admin.inner(), now);
+            }
+            if left <= wait {
+                return Err(operation(what, Code::OperationTimedOut));
+            }
+            // While no broker can be reached, what waits for one keeps librdkafka's threads busy.
+            self.observer.sign_of_life(deadline).await?;
+            wait *= 2;
+        }
     }
 }
 
 /// The only result, of an operation on one thing.
-fn first(what: &str, answered: KafkaResult<Vec<TopicResult>>) -> Result<Result<(), Code>> {
-    let results = answered.map_err(|e| failed(what, &e))?;
-    Ok(results.into_iter().next().map_or(Ok(()), |result| result.map(drop).map_err(|(_, code)| code)))
-}
-
-fn failed(what: &str, failed: &KafkaError) -> Error {
-    match code(failed) {
-        Some(code) => operation(what, code),
-        None => error(ErrorKind::Other, format!("{what}: {failed}")),
-    }
+fn first(results: Vec<TopicResult>) -> Result<(), Code> {
+    results.into_iter().next().map_or(Ok(()), |result| result.map(drop).map_err(|(_, code)| code))
 }
 
 fn differs(topic: &str, property: &str, asked: Option<i64>, there: i64) -> Result<()> {

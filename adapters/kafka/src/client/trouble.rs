@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Trouble {
     /// Whether there is any: asked for every message.
     any: AtomicBool,
+    /// All brokers were gone, and none was found since. What was read before may still come in, and is no sign of them.
+    gone: AtomicBool,
     state: Mutex<State>,
     told: Mutex<Vec<(u64, Events)>>,
 }
@@ -28,7 +30,12 @@ struct State {
 
 impl Trouble {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { any: AtomicBool::new(false), state: Mutex::default(), told: Mutex::default() })
+        Arc::new(Self {
+            any: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            state: Mutex::default(),
+            told: Mutex::default(),
+        })
     }
 
     /// Reports to those events what happens to the connections, until [`Trouble::forget`].
@@ -56,6 +63,9 @@ impl Trouble {
             // Why a connection fails says more than that all have failed.
             if code != Code::AllBrokersDown || state.last.is_none() {
                 state.last = Some((code, reason.to_owned()));
+            }
+            if code == Code::AllBrokersDown {
+                self.gone.store(true, Ordering::Release);
             }
             code == Code::AllBrokersDown && !std::mem::replace(&mut state.down, true)
         };
@@ -86,6 +96,17 @@ impl Trouble {
     /// Whether no broker could be reached when one was tried last.
     pub(crate) fn is_down(&self) -> bool {
         self.any.load(Ordering::Acquire) && lock(&self.state).down
+    }
+
+    /// Whether all brokers were gone, and none was found since.
+    pub(crate) fn are_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// There are brokers.
+    pub(crate) fn found(&self) {
+        self.gone.store(false, Ordering::Release);
+        self.well();
     }
 
     /// What only somebody can set right: credentials or certificates that are refused.

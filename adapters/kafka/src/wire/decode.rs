@@ -1,7 +1,8 @@
 use super::{CONTENT_TYPE, CORRELATION_ID, ESCAPE, EXPIRY, ID, KIND, LAST, REPLY_TO, TIME, TO, TYPE};
 use crate::error::error;
 use anybroker_contract::{
-    Bytes, Error, ErrorKind, Headers, Kind, Message, MessageKey, Received, Result, Text, Timestamp, Token,
+    Bytes, Error, ErrorKind, Headers, Kind, Message, MessageId, MessageKey, Received, Result, Text,
+    Timestamp, Token,
 };
 
 /// A record as a client library lends it, without its headers.
@@ -111,7 +112,7 @@ fn read_headers<'a>(
 
 fn message(record: &Record<'_>, fields: &Fields<'_>, free: Headers) -> Result<Message> {
     let mut message = Message::default();
-    message.set_id(text(ID, fields.id)?.map(Into::into));
+    message.set_id(str(ID, fields.id)?.map(MessageId::from));
     message.set_type_name(text(TYPE, fields.type_name)?);
     message.set_content_type(text(CONTENT_TYPE, fields.content_type)?);
     message.set_kind(fields.kind.map(kind).transpose()?);
@@ -133,8 +134,11 @@ fn message(record: &Record<'_>, fields: &Fields<'_>, free: Headers) -> Result<Me
 }
 
 fn text(field: &str, value: Option<&[u8]>) -> Result<Option<Text>> {
-    let Some(value) = value else { return Ok(None) };
-    std::str::from_utf8(value).map(|text| Some(Text::from(text))).map_err(|_| wrong(field, "text in UTF-8"))
+    Ok(str(field, value)?.map(Text::from))
+}
+
+fn str<'a>(field: &str, value: Option<&'a [u8]>) -> Result<Option<&'a str>> {
+    value.map(std::str::from_utf8).transpose().map_err(|_| wrong(field, "text in UTF-8"))
 }
 
 fn kind(value: &[u8]) -> Result<Kind> {

@@ -19,6 +19,12 @@ pub(crate) fn encode(
         put_id(id, &mut put);
     }
     let timestamp = put_time(message.time(), now, &mut put)?;
+    put_others(message, &mut put)?;
+    Ok(timestamp)
+}
+
+/// All but id and time.
+fn put_others(message: &Message, put: &mut impl FnMut(&str, Option<&[u8]>)) -> Result<()> {
     let kind = message.kind().map(|kind| kind.as_str());
     for (name, text) in [
         (TYPE, message.type_name().map(|name| name.as_str())),
@@ -34,22 +40,58 @@ pub(crate) fn encode(
     if let Some(at) = message.expires_at() {
         put(EXPIRY, Some(rfc3339("expiry", at)?.as_bytes()));
     }
-    put_headers(message.headers(), &mut put)?;
-    Ok(timestamp)
+    put_headers(message.headers(), put)
 }
 
 /// Bytes on the wire of a record that is alone in its batch.
 pub(crate) fn measure(message: &Message, now: Timestamp) -> Result<usize> {
-    let (mut count, mut headers) = (0, 0);
-    encode(message, now, |name, value| {
-        count += 1;
-        headers += sized(Some(name.as_bytes())) + sized(value);
-    })?;
-    let key = message.key().map(|key| key.as_bytes());
-    let value = message.payload().map(|payload| &payload[..]);
-    let record = DELTAS + sized(key) + sized(value) + varint(count) + headers;
-    Ok(BATCH + varint(record) + record)
+    let mut counted = Counted::default();
+    put_time(message.time(), now, &mut |name, value| counted.header(name.len(), value.map(<[u8]>::len)))?;
+    counted.record(message)
 }
+
+/// At least its bytes on the wire, whatever the clock says. `None` where they may be more than `most`, or where the time may have to be refused.
+pub(crate) fn measure_within(most: usize, message: &Message) -> Result<Option<usize>> {
+    let mut counted = Counted::default();
+    counted.header(TIME.len(), Some(RFC_3339));
+    let size = counted.record(message)?;
+    let has_date = message.time().is_none_or(|time| (1..=LAST).contains(&time.as_millis()));
+    Ok((has_date && size <= most).then_some(size))
+}
+
+/// The letters of a time: `2026-11-27T20:15:00.000Z`.
+const RFC_3339: usize = 24;
+
+/// The headers of a record and their bytes.
+#[derive(Default)]
+struct Counted {
+    headers: usize,
+    bytes: usize,
+}
+
+impl Counted {
+    fn header(&mut self, name: usize, value: Option<usize>) {
+        self.headers += 1;
+        self.bytes += sized(Some(name)) + sized(value);
+    }
+
+    /// The bytes of it all, where the header for the time is counted already.
+    fn record(mut self, message: &Message) -> Result<usize> {
+        match message.id().map(|id| (id, id.as_uuid())) {
+            None => {}
+            Some((_, Some(_))) => self.header(ID.len(), Some(UUID)),
+            Some((id, None)) => self.header(ID.len(), Some(id.to_text().len())),
+        }
+        put_others(message, &mut |name, value| self.header(name.len(), value.map(<[u8]>::len)))?;
+        let key = message.key().map(|key| key.as_bytes().len());
+        let value = message.payload().map(|payload| payload.len());
+        let record = DELTAS + sized(key) + sized(value) + varint(self.headers) + self.bytes;
+        Ok(BATCH + varint(record) + record)
+    }
+}
+
+/// Its letters.
+const UUID: usize = 36;
 
 /// What comes before the records of a batch of version 2.
 const BATCH: usize = 61;
@@ -80,7 +122,7 @@ fn is_near(time: i64, now: i64) -> bool {
 fn put_id(id: &MessageId, put: &mut impl FnMut(&str, Option<&[u8]>)) {
     match id.as_uuid() {
         // Most messages have such an id, of 36 letters: it is written without allocating.
-        Some(uuid) => put(ID, Some(uuid.hyphenated().encode_lower(&mut [0; 36]).as_bytes())),
+        Some(uuid) => put(ID, Some(uuid.hyphenated().encode_lower(&mut [0; UUID]).as_bytes())),
         None => put(ID, Some(id.to_text().as_bytes())),
     }
 }
@@ -121,8 +163,8 @@ fn invalid(what: String) -> Error {
 }
 
 /// Bytes of a length and what has it; null has the length -1.
-fn sized(bytes: Option<&[u8]>) -> usize {
-    bytes.map_or(1, |bytes| varint(bytes.len()) + bytes.len())
+fn sized(bytes: Option<usize>) -> usize {
+    bytes.map_or(1, |bytes| varint(bytes) + bytes)
 }
 
 /// Bytes of a number as Kafka writes it: doubled, the lowest bit being its sign, then seven bits to a byte.

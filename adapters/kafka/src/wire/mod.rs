@@ -25,7 +25,7 @@ mod decode;
 mod encode;
 
 pub(crate) use decode::{Record, decode, unreadable};
-pub(crate) use encode::{encode, measure};
+pub(crate) use encode::{encode, measure, measure_within};
 
 const ID: &str = "ce_id";
 const TYPE: &str = "ce_type";

@@ -103,11 +103,13 @@ fn random_messages_come_back_and_are_measured() {
         assert_eq!(record.message(), message, "round {round}");
         let off = record.timestamp.abs_diff(now.max(1));
         assert!(record.timestamp > 0 && off <= 60_000, "round {round}: {}", record.timestamp);
-        assert_eq!(
-            measure(&message, time(now)).unwrap(),
-            record.on_the_wire().len(),
-            "round {round}: {message:?}"
-        );
+        let size = record.on_the_wire().len();
+        assert_eq!(measure(&message, time(now)).unwrap(), size, "round {round}: {message:?}");
+        if let Some(at_least) = measure_within(usize::MAX, &message).unwrap() {
+            let spare = at_least.checked_sub(size).unwrap();
+            assert!(spare <= 40, "round {round}: {spare} for {message:?}");
+            assert_eq!(measure_within(at_least - 1, &message).unwrap(), None, "round {round}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// Partition and offset, the record, and whether it is meant for us.
-type Read = (i32, i64, Received, bool);
+pub(super) type Read = (i32, i64, Received, bool);
 
 /// How many are taken at a time.
 const BATCH: usize = 512;
@@ -26,7 +26,7 @@ impl Reading<'_> {
             From::Alone { only: Some((_, owner)), .. } => Some(owner.as_str()),
             _ => None,
         };
-        let mut batch: Vec<Read> = Vec::new();
+        let batch = &mut self.batch;
         let mut troubles = Vec::new();
         let count = self.inbox.drain(BATCH, |item| match item {
             Item::Record(taken) => {
@@ -40,10 +40,10 @@ impl Reading<'_> {
             }
             Item::Failed { partition, code } => troubles.push((partition, code)),
         });
-        if !batch.is_empty() {
+        if !self.batch.is_empty() {
             self.unknown_since = None;
             self.consumer.context().trouble.well();
-            if self.take_in(batch) {
+            if self.take_in() {
                 self.shared.wake();
             }
         }
@@ -84,10 +84,10 @@ impl Reading<'_> {
     }
 
     /// True when there is something new to hand out.
-    fn take_in(&self, batch: Vec<Read>) -> bool {
+    fn take_in(&mut self) -> bool {
         let mut state = self.shared.state();
         let mut any = false;
-        for (number, offset, mut received, meant) in batch {
+        for (number, offset, mut received, meant) in self.batch.drain(..) {
             let Some(partition) = state.partitions.numbered(number) else { continue };
             if partition.revoked.is_some() {
                 continue;

@@ -1,0 +1,150 @@
+//! Whoever is connected goes on when the server comes back from a crash, and so does who connects meanwhile. For a moment the server says then that the
+//! cluster has no brokers, and a client that believes it has nobody left to ask: see `adapters/kafka/src/client/search.rs`.
+
+use crate::server::Server;
+use crate::trials::fresh;
+use crate::wait::within;
+use crate::{Part, Tried, part};
+use anybroker::channel::ChannelKind;
+use anybroker::{Broker, Channel, Config, Consumer, Message, Producer};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) const PARTS: &[Part] =
+    &[part("restarts/all-go-on", |server| Box::pin(all_go_on(server))).disturbing()];
+
+/// How many of each kind are connected, and how many connect again and again: few are unlucky each time.
+const OF_EACH: usize = 4;
+const COMERS: usize = 32;
+const KILLS: usize = 2;
+
+/// By when everybody is at work again.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn all_go_on(server: Arc<Server>) -> Tried {
+    let channel = Channel::named(ChannelKind::PublishSubscribe, fresh("faults")).durable();
+    let mut brokers = Vec::new();
+    let mut all = All::default();
+    for number in 0..OF_EACH {
+        let broker = open(&server, "", &mut brokers).await?;
+        all.producers.push(broker.producer(&channel).deadline(PATIENCE).await?);
+        let mut kinds = vec![
+            ("alone", "", channel.ephemeral()),
+            ("classic", "", channel.subscription(format!("classic-{number}"))),
+        ];
+        if server.name != "kafka3" {
+            let subscription = channel.subscription(format!("consumer-{number}"));
+            kinds.push(("consumer", "&group-protocol=consumer", subscription));
+        }
+        for (kind, options, from) in kinds {
+            let broker = open(&server, options, &mut brokers).await?;
+            all.consumers.push((format!("{kind} {number}"), broker.consumer(from).await?));
+        }
+    }
+    let (over, ends) = watch::channel(false);
+    let mut comers = JoinSet::new();
+    for _ in 0..COMERS {
+        comers.spawn(come_and_go(Arc::clone(&server), channel.clone(), ends.clone()));
+    }
+    for round in 0..=KILLS {
+        if round > 0 {
+            server.kill_and_restart(Duration::ZERO).await?;
+        }
+        all.work(round).await?;
+    }
+    over.send_replace(true);
+    let mut came = 0;
+    while let Some(comer) = comers.join_next().await {
+        came += comer??;
+    }
+    eprintln!("{}: {KILLS} kills, {came} came and went", server.name);
+    drop(all);
+    for broker in brokers {
+        broker.close().await?;
+    }
+    let direct = server.open().await?;
+    direct.delete(&channel).await?;
+    direct.close().await?;
+    Ok(())
+}
+
+async fn open(server: &Server, options: &str, brokers: &mut Vec<Broker>) -> anybroker::Result<Broker> {
+    let broker = Broker::connect(&format!("{}?session-timeout=6000{options}", server.url)).await?;
+    brokers.push(broker.clone());
+    Ok(broker)
+}
+
+/// Opens a producer after another, as long as the server is disturbed. Says how many.
+async fn come_and_go(
+    server: Arc<Server>,
+    channel: Channel,
+    over: watch::Receiver<bool>,
+) -> Result<usize, String> {
+    let mut came = 0;
+    while !*over.borrow() {
+        let config = Config::url(&server.url).map_err(|error| error.to_string())?;
+        let broker = Broker::builder().config(config).open_lazy().map_err(|error| error.to_string())?;
+        let opened = within(PATIENCE, broker.producer(&channel)).await;
+        let status = broker.status().borrow().clone();
+        opened
+            .ok_or_else(|| format!("the {came}th producer does not open: {status:?}"))?
+            .map_err(|e| e.to_string())?;
+        broker.close().await.map_err(|error| error.to_string())?;
+        came += 1;
+    }
+    Ok(came)
+}
+
+#[derive(Default)]
+struct All {
+    producers: Vec<Producer>,
+    consumers: Vec<(String, Consumer)>,
+}
+
+impl All {
+    /// Each sends one, and everybody receives all of them.
+    async fn work(&mut self, round: usize) -> Tried {
+        let bodies: BTreeSet<String> =
+            (0..self.producers.len()).map(|number| format!("{round}/{number}")).collect();
+        let mut sending = JoinSet::new();
+        for (producer, body) in self.producers.iter().zip(&bodies) {
+            let (producer, body) = (producer.clone(), body.clone());
+            sending.spawn(async move { producer.send(Message::new(body)).await });
+        }
+        let mut receiving = JoinSet::new();
+        for (name, mut consumer) in self.consumers.drain(..) {
+            let mut missing = bodies.clone();
+            receiving.spawn(async move {
+                let received = within(PATIENCE, receive(&mut consumer, &mut missing)).await;
+                let done = matches!(received, Some(Ok(()))) && missing.is_empty();
+                let wrong = (!done).then(|| format!("{name}: {received:?}, missing {missing:?}"));
+                ((name, consumer), wrong)
+            });
+        }
+        let mut wrong = Vec::new();
+        while let Some(sent) = sending.join_next().await {
+            wrong.extend(sent?.err().map(|error| format!("a producer: {error}")));
+        }
+        while let Some(received) = receiving.join_next().await {
+            let (consumer, left) = received?;
+            self.consumers.push(consumer);
+            wrong.extend(left);
+        }
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(format!("after {round} restarts:\n    {}", wrong.join("\n    ")).into()),
+        }
+    }
+}
+
+async fn receive(consumer: &mut Consumer, missing: &mut BTreeSet<String>) -> anybroker::Result<()> {
+    while !missing.is_empty() {
+        let Some(delivery) = consumer.receive().await? else { break };
+        missing.remove(&*String::from_utf8_lossy(delivery.message().body()));
+        delivery.ack().await?;
+    }
+    Ok(())
+}
