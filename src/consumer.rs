@@ -47,6 +47,15 @@ impl Consumer {
         Ok(parcel.map(|parcel| Delivery::new(parcel, Arc::clone(&self.inlet))))
     }
 
+    /// Acknowledges that at once, and waits for the next delivery.
+    pub(crate) async fn receive_after(&mut self, handled: Option<Delivery>) -> Option<Delivery> {
+        let mut handled = handled.and_then(Delivery::into_parcel);
+        let parcel = poll_fn(|cx| self.inlet.poll_after(&mut handled, cx)).await;
+        let delivery = parcel.map(|parcel| Delivery::new(parcel, Arc::clone(&self.inlet)));
+        consume_budget().await;
+        delivery
+    }
+
     /// The next deliveries: at least one, as many as are there, and at most `max`; `None` once the consumer is closed.
     ///
     /// # Errors

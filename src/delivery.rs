@@ -1,5 +1,5 @@
 use crate::adapter::{Extensions, Message, Receipt};
-use crate::inlet::{Inlet, Parcel, Tie};
+use crate::inlet::{Inlet, Parcel};
 use crate::{Body, Error, ErrorKind, IntoMessage, Result};
 use std::fmt;
 use std::future::Future;
@@ -22,6 +22,7 @@ pub struct Delivery {
 
 #[expect(clippy::must_use_candidate, reason = "a settlement takes effect without being awaited")]
 impl Delivery {
+    #[inline]
     pub(crate) const fn new(parcel: Parcel, inlet: Arc<Inlet>) -> Self {
         Self { parcel: Some(parcel), inlet }
     }
@@ -127,19 +128,21 @@ impl Delivery {
         self.inlet.replier().reply(self.message(), body).await
     }
 
-    /// Takes the message out. The delivery is not to be settled or dropped before it is back.
-    pub(crate) fn lend(&mut self) -> Message {
-        self.parcel.as_mut().map(|parcel| std::mem::take(&mut parcel.message)).unwrap_or_default()
+    /// Takes the contents out. The delivery is not to be used before they are back.
+    #[inline]
+    pub(crate) const fn lend(&mut self) -> Option<Parcel> {
+        self.parcel.take()
     }
 
-    pub(crate) fn restore(&mut self, message: Message) {
-        if let Some(parcel) = &mut self.parcel {
-            parcel.message = message;
-        }
+    #[inline]
+    pub(crate) fn restore(&mut self, parcel: Option<Parcel>) {
+        self.parcel = parcel;
     }
 
-    pub(crate) fn tie(&self) -> &Arc<Tie> {
-        &self.parcel().tie
+    /// The contents, for who settles them.
+    #[inline]
+    pub(crate) fn into_parcel(mut self) -> Option<Parcel> {
+        self.parcel.take()
     }
 
     #[expect(clippy::expect_used, reason = "the parcel is taken only by methods that take the delivery")]

@@ -1,7 +1,7 @@
-use crate::adapter::{Capabilities, Receipt, SendOutcome};
+use crate::adapter::{Capabilities, Receipt};
 use crate::broker::Broker;
 use crate::outlet::{Outlet, Sending};
-use crate::{Error, ErrorKind, IntoMessage, Result};
+use crate::{IntoMessage, Result};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Producer {
                 result
             }
             Sending::Waiting(answers) => {
-                one(answers.await).map_err(|e| self.outlet.link().explain(e, "send"))
+                answers.one().await.map_err(|e| self.outlet.link().explain(e, "send"))
             }
         }
     }
@@ -92,12 +92,4 @@ impl fmt::Debug for Producer {
             .field("channel", &self.outlet.link().binding.channel.name())
             .finish_non_exhaustive()
     }
-}
-
-/// The only one of the answers.
-pub(crate) fn one(mut answers: Vec<Result<Receipt>>) -> Result<Receipt> {
-    answers.pop().unwrap_or_else(|| {
-        let what = "there was no answer for the message";
-        Err(Error::new(ErrorKind::Other, what).with_outcome(SendOutcome::Unknown))
-    })
 }

@@ -5,7 +5,6 @@ use crate::adapter::{
 use crate::clock::later;
 use crate::link::{Link, undropped};
 use crate::outlet::{Outlet, Sending, Settings, Slot, has_ended};
-use crate::producer::one;
 use crate::status::Board;
 use crate::{Error, ErrorKind, IntoMessage, Result};
 use std::collections::HashMap;
@@ -61,7 +60,7 @@ impl Replier {
         let result = match opened {
             Ok(outlet) => match outlet.send(reply, self.link.open_within) {
                 Sending::Done(result) => result,
-                Sending::Waiting(answers) => one(answers.await),
+                Sending::Waiting(answers) => answers.one().await,
             },
             Err(error) => Err(error),
         };

@@ -4,7 +4,6 @@ use crate::clock::later;
 use crate::dead_letter::{ATTEMPTS, ORIGIN, REASON};
 use crate::delivery::Settlement;
 use crate::outlet::Sending;
-use crate::producer::one;
 use crate::status::State as Health;
 use crate::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -45,7 +44,7 @@ async fn store(inlet: &Arc<Inlet>, parcel: &Parcel, copy: Message) -> Result<()>
     loop {
         let result = match outlet.send(copy.clone(), inlet.link.open_within) {
             Sending::Done(result) => result,
-            Sending::Waiting(answers) => one(answers.await),
+            Sending::Waiting(answers) => answers.one().await,
         };
         let mut leaving = std::pin::pin!(inlet.leaving.notified());
         // Registered before the look at the phase, so that leaving in between is not missed.

@@ -14,7 +14,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use parcel::{Parcel, Tie};
+pub(crate) use parcel::Parcel;
 
 use crate::adapter::{Capabilities, Capability, Channel, Event, Events, Outcome, Room, Source, Support};
 use crate::clock::later;
@@ -157,6 +157,30 @@ impl Inlet {
             inlet.after_hand_out(state);
             inlet.unexpired(parcel)
         })
+    }
+
+    /// Acknowledges one at once, and gives the next: one lock for both, where there is one.
+    pub(crate) fn poll_after(
+        self: &Arc<Self>,
+        handled: &mut Option<Parcel>,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Parcel>> {
+        let Some(parcel) = handled.take() else { return self.poll_next(cx) };
+        let mut state = self.lock();
+        // One that is not this consumer's any more comes again, and was counted when it was lost.
+        if state.settle(parcel, Outcome::Ack).is_ok() {
+            state.counts.acked += 1;
+        }
+        if state.phase != Phase::Open || !state.is_ready() || is_full(&state) {
+            self.after_return(state);
+            return self.poll_next(cx);
+        }
+        let next = state.next();
+        self.wake(state);
+        match next.and_then(|parcel| self.unexpired(parcel)) {
+            Some(parcel) => Poll::Ready(Some(parcel)),
+            None => self.poll_next(cx),
+        }
     }
 
     /// The next deliveries, as many as are there, at most `max`; `None` once the consumer leaves.
@@ -477,7 +501,7 @@ impl Inlet {
 
     /// What follows from a returned delivery.
     fn after_return(&self, state: MutexGuard<'_, State>) {
-        let full = state.direct && state.outbox.len() >= RUN;
+        let full = is_full(&state);
         self.wake(state);
         if full {
             self.settle_here(self.lock());
@@ -573,6 +597,11 @@ impl Inlet {
     fn now(&self) -> Instant {
         self.link.clock.now()
     }
+}
+
+/// Whether so much waits to be settled that the application's task does it now.
+fn is_full(state: &State) -> bool {
+    state.direct && state.outbox.len() >= RUN
 }
 
 /// Fails the settlements that an adapter panics over while this is armed.

@@ -87,6 +87,19 @@ impl Parcel {
         self.rare = None;
     }
 
+    /// Another of the same delivery, of which only one may be settled. It lacks what is only for looking at.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Box::new(Contents {
+            message: self.message.clone(),
+            token: self.token.clone(),
+            attempt: self.attempt,
+            tie: Arc::clone(&self.tie),
+            order: self.order,
+            size: self.size,
+            rare: None,
+        }))
+    }
+
     /// What is wrong with a record that could not be translated.
     pub(crate) fn undecodable(&self) -> Option<&Error> {
         self.rare.as_ref()?.undecodable.as_ref()

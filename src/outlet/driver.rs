@@ -9,8 +9,9 @@ use crate::{Error, ErrorKind, Result};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
+use tokio::task::yield_now;
 
 /// Hands over what waits, watches what is on its way, and opens the sender again after a loss, until the outlet closes.
 pub(super) async fn drive(outlet: Arc<Outlet>) {
@@ -18,9 +19,17 @@ pub(super) async fn drive(outlet: Arc<Outlet>) {
     let mut flights = Flights::default();
     let mut backoff = outlet.settings.backoff;
     loop {
+        // Whoever the same answers have woken may send first: one batch of many costs far less than many of one.
+        let mut landed = Vec::new();
+        if !flights.0.is_empty() {
+            yield_now().await;
+            // A failure that is known by now must not be overtaken.
+            landed = poll_fn(|cx| Poll::Ready(flights.landed(cx))).await;
+        }
         let now = outlet.link.clock.now();
         let next = {
             let mut queue = outlet.lock();
+            queue.take_in(landed, now);
             flights.0.extend(queue.launched());
             queue.serve_flushes(flights.entries());
             queue.next(now, !flights.0.is_empty())
@@ -138,15 +147,13 @@ impl Outlet {
             let landed = tokio::select! {
                 biased;
                 done = &mut *adapter => return Some(done),
-                landed = flights.next() => Some(landed),
-                () = &mut timer => None,
-                () = self.wake.notified() => None,
+                landed = flights.next() => landed,
+                () = &mut timer => Vec::new(),
+                () = self.wake.notified() => Vec::new(),
             };
             let now = self.link.clock.now();
             let mut queue = self.lock();
-            if let Some((flight, confirmed)) = landed {
-                queue.landed(flight.messages, flight.entries, confirmed, now);
-            }
+            queue.take_in(landed, now);
             flights.0.extend(queue.launched());
             let handed = handed.as_mut().into_iter();
             let handed = handed.flat_map(|h| h.messages.iter().zip(&mut h.entries));
@@ -159,15 +166,13 @@ impl Outlet {
         let mut timer = pin!(self.timer(until.into_iter().chain(flights.earliest()).min()));
         let landed = tokio::select! {
             biased;
-            landed = flights.next() => Some(landed),
-            () = self.wake.notified() => None,
-            () = &mut timer => None,
+            landed = flights.next() => landed,
+            () = self.wake.notified() => Vec::new(),
+            () = &mut timer => Vec::new(),
         };
         let now = self.link.clock.now();
         let mut queue = self.lock();
-        if let Some((flight, confirmed)) = landed {
-            queue.landed(flight.messages, flight.entries, confirmed, now);
-        }
+        queue.take_in(landed, now);
         flights.0.extend(queue.launched());
         queue.expire(now, &mut flights.pairs(now));
     }
@@ -252,18 +257,31 @@ struct Handed<'m> {
 #[derive(Default)]
 struct Flights(Vec<Flight>);
 
+/// Batches with their answers, in the order of [`Flights`].
+pub(super) type Landed = Vec<(Flight, Confirmed)>;
+
 impl Flights {
-    /// The first batch to have its answers. Waits for ever when there is none. Cancel-safe.
-    async fn next(&mut self) -> (Flight, Confirmed) {
+    /// The batches that have their answers: at least one. Waits for ever when there is none. Cancel-safe.
+    async fn next(&mut self) -> Landed {
         poll_fn(|cx| {
-            for at in 0..self.0.len() {
-                if let Poll::Ready(confirmed) = Pin::new(&mut self.0[at].confirm).poll(cx) {
-                    return Poll::Ready((self.0.remove(at), confirmed));
-                }
-            }
-            Poll::Pending
+            let landed = self.landed(cx);
+            if landed.is_empty() { Poll::Pending } else { Poll::Ready(landed) }
         })
         .await
+    }
+
+    /// All that have their answers by now.
+    fn landed(&mut self, cx: &mut Context<'_>) -> Landed {
+        let mut answers = Vec::new();
+        let has_landed = |flight: &mut Flight| match Pin::new(&mut flight.confirm).poll(cx) {
+            Poll::Ready(confirmed) => {
+                answers.push(confirmed);
+                true
+            }
+            Poll::Pending => false,
+        };
+        let flights: Vec<_> = self.0.extract_if(.., has_landed).collect();
+        flights.into_iter().zip(answers).collect()
     }
 
     /// What is on its way in batches of which a deadline has passed.

@@ -153,7 +153,7 @@ impl Outlet {
         match handed_over {
             HandedOver::All(receipt) => Sending::Done(Ok(receipt)),
             HandedOver::Refused(error) => Sending::Done(Err(self.explain(error).with_message(message))),
-            other => Sending::Waiting(self.wait(queue, vec![message], other, within)),
+            other => Sending::Waiting(self.wait(queue, [message], other, within)),
         }
     }
 
@@ -180,21 +180,22 @@ impl Outlet {
                 other => self.wait(queue, messages, other, within),
             }
         };
-        answers.await.into_iter().map(|result| result.map_err(|e| self.explain(e))).collect()
+        answers.all().await.into_iter().map(|result| result.map_err(|e| self.explain(e))).collect()
     }
 
     fn wait(
         &self,
         mut queue: MutexGuard<'_, Queue>,
-        messages: Vec<Message>,
+        messages: impl IntoIterator<Item = Message, IntoIter: ExactSizeIterator>,
         handed_over: HandedOver,
         within: Duration,
     ) -> Answers {
+        let messages = messages.into_iter();
         let (tickets, answers) = tickets(messages.len());
         let deadline = later(self.link.clock.now(), within);
         match handed_over {
-            HandedOver::Later(confirm) => queue.launch(messages, tickets, deadline, confirm),
-            _ => messages.into_iter().zip(tickets).for_each(|(m, ticket)| queue.push(m, deadline, ticket)),
+            HandedOver::Later(confirm) => queue.launch(messages.collect(), tickets, deadline, confirm),
+            _ => messages.zip(tickets).for_each(|(m, ticket)| queue.push(m, deadline, ticket)),
         }
         drop(queue);
         self.wake.notify_one();

@@ -1,4 +1,4 @@
-use super::driver::earliest;
+use super::driver::{Landed, earliest};
 use super::lanes::{Lanes, Verdict};
 use super::{Entry, Settings, Ticket, not_sent};
 use crate::adapter::{Capabilities, Confirm, Confirmed, Message, MessageKey, Receipt, SendOutcome, Sender};
@@ -46,6 +46,9 @@ struct Aftermath {
 /// The first message of each key that has failed for good: what waits behind it fails too, since sending that would reorder the key if the
 /// caller sends the failed one again.
 type FailedKeys = HashMap<MessageKey, u64>;
+
+/// So many messages together are worth a batch of their own.
+const GATHERED: usize = 16;
 
 /// Whether the outlet takes messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,23 +157,28 @@ impl Queue {
     }
 
     /// Hands over at once, when nobody is overtaken by it and the client takes it now. While batches are on their way, messages
-    /// gather instead.
+    /// gather instead, unless they have already.
     pub(super) fn hand_over(&mut self, messages: &[Message]) -> HandedOver {
-        let idle = !self.broken && self.waiting.is_empty() && self.again.is_empty() && self.in_flight == 0;
+        let count = messages.len();
+        let first = !self.broken && self.waiting.is_empty() && self.again.is_empty();
+        let room = self.in_flight == 0 || (count >= GATHERED && self.in_flight + count <= self.limits.window);
         // Several of one key may be among several: then one after another is the driver's business.
-        let fits = messages.len() == 1 || (messages.len() <= self.limits.batch && !self.lanes.holds_back());
-        let Some(sender) = self.sender.as_mut().filter(|_| idle && fits) else {
+        let fits = count == 1 || (count <= self.limits.batch && !self.lanes.holds_back());
+        let held = |message| self.lanes.key(message).is_some_and(|key| self.lanes.holds(key));
+        if !(first && room && fits) || (self.in_flight > 0 && messages.iter().any(held)) {
             return HandedOver::NotNow;
-        };
+        }
+        let Some(sender) = self.sender.as_mut() else { return HandedOver::NotNow };
         let mut bytes = 0;
         for message in messages {
             match measure(&**sender, message, self.limits.message) {
                 Ok(size) => bytes += size,
-                Err(error) if messages.len() == 1 => return HandedOver::Refused(error),
+                Err(error) if count == 1 => return HandedOver::Refused(error),
                 Err(_) => return HandedOver::NotNow,
             }
         }
-        if bytes > self.limits.batch_bytes && messages.len() > 1 {
+        let crowded = self.in_flight > 0 && self.in_flight_bytes + bytes > self.limits.window_bytes;
+        if crowded || (bytes > self.limits.batch_bytes && count > 1) {
             return HandedOver::NotNow;
         }
         match sender.try_send(messages) {
@@ -180,10 +188,10 @@ impl Queue {
                     self.worked = true;
                     HandedOver::All(receipt)
                 }
-                Ok(other) => HandedOver::Later(Confirm::ready(other.into_results(messages.len()))),
+                Ok(other) => HandedOver::Later(Confirm::ready(other.into_results(count))),
                 Err(confirm) => HandedOver::Later(confirm),
             },
-            Some(Err(error)) => HandedOver::Later(for_all(&error, messages.len())),
+            Some(Err(error)) => HandedOver::Later(for_all(&error, count)),
         }
     }
 
@@ -204,7 +212,7 @@ impl Queue {
         let mut entries = Vec::with_capacity(messages.len());
         for (message, ticket) in messages.iter().zip(tickets) {
             let mut entry = self.entry(Message::default(), deadline, ticket);
-            // Near enough for the window: at most one such batch is on its way.
+            // Near enough for the window.
             entry.size = message.size();
             self.depart(message, &entry, false);
             entries.push(entry);
@@ -294,6 +302,13 @@ impl Queue {
         }
     }
 
+    /// The answers for batches, in the order in which these were handed over.
+    pub(super) fn take_in(&mut self, landed: Landed, now: Instant) {
+        for (flight, confirmed) in landed {
+            self.landed(flight.messages, flight.entries, confirmed, now);
+        }
+    }
+
     /// The answers for a batch.
     pub(super) fn landed(
         &mut self,
@@ -379,8 +394,9 @@ impl Queue {
     }
 
     fn batch(&mut self, sender: &dyn Sender, now: Instant) -> (Vec<Message>, Vec<Entry>) {
-        let mut messages = Vec::new();
-        let mut entries: Vec<Entry> = Vec::new();
+        let most = (self.again.len() + self.waiting.len()).min(self.limits.batch);
+        let mut messages = Vec::with_capacity(most);
+        let mut entries: Vec<Entry> = Vec::with_capacity(most);
         let mut bytes = 0;
         let mut failed = FailedKeys::new();
         for again in [true, false] {

@@ -198,13 +198,14 @@ impl Bench {
     }
 
     /// Lets time pass until the answers are there.
-    async fn answers(&self, mut answers: Answers) -> Result<Receipt> {
+    async fn answers(&self, answers: Answers) -> Result<Receipt> {
+        let mut answer = Box::pin(answers.one());
         loop {
             for _ in 0..50 {
-                if let Poll::Ready(mut results) =
-                    std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut answers).poll(cx))).await
+                if let Poll::Ready(result) =
+                    std::future::poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await
                 {
-                    return results.pop().unwrap();
+                    return result;
                 }
                 tokio::task::yield_now().await;
             }
@@ -218,7 +219,6 @@ impl Bench {
 }
 
 use std::future::Future;
-use std::pin::Pin;
 use std::task::Poll;
 
 #[tokio::test]
@@ -426,10 +426,10 @@ fn an_undecided_failure_after_an_attempt_without_an_answer_is_unknown() {
     };
     drop(lanes.failed(&key, entry, not_sent(ErrorKind::Throttled, "slowly")));
     lanes.answer_where(|_| true);
-    let mut answers = Box::pin(answers);
+    let mut answer = Box::pin(answers.one());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    let Poll::Ready(results) = answers.as_mut().poll(&mut cx) else { panic!("answered") };
-    assert_eq!(results[0].as_ref().unwrap_err().outcome(), Some(SendOutcome::Unknown));
+    let Poll::Ready(result) = answer.as_mut().poll(&mut cx) else { panic!("answered") };
+    assert_eq!(result.unwrap_err().outcome(), Some(SendOutcome::Unknown));
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 use crate::adapter::{Receipt, SendOutcome};
 use crate::{Error, ErrorKind, Result};
-use std::future::Future;
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 
 /// The right to one answer in a group of sends. Dropping it unanswered answers "unknown", so that nobody waits for ever.
 #[derive(Debug)]
@@ -21,6 +20,8 @@ struct Group(Mutex<Waiting>);
 
 #[derive(Debug)]
 struct Waiting {
+    /// Of one send alone: most are.
+    only: Option<Result<Receipt>>,
     results: Vec<Option<Result<Receipt>>>,
     missing: usize,
     waker: Option<Waker>,
@@ -28,8 +29,9 @@ struct Waiting {
 
 /// Tickets for that many sends, and their answers.
 pub(super) fn tickets(count: usize) -> (impl Iterator<Item = Ticket>, Answers) {
-    let results = std::iter::repeat_with(|| None).take(count).collect();
-    let group = Arc::new(Group(Mutex::new(Waiting { results, missing: count, waker: None })));
+    let several = if count == 1 { 0 } else { count };
+    let results = std::iter::repeat_with(|| None).take(several).collect();
+    let group = Arc::new(Group(Mutex::new(Waiting { only: None, results, missing: count, waker: None })));
     let answers = Answers(Arc::clone(&group));
     ((0..count).map(move |index| Ticket { group: Some(Arc::clone(&group)), index }), answers)
 }
@@ -59,7 +61,10 @@ impl Group {
     fn answer(&self, index: usize, result: Result<Receipt>) {
         let waker = {
             let mut waiting = self.lock();
-            waiting.results[index] = Some(result);
+            match waiting.results.get_mut(index) {
+                Some(place) => *place = Some(result),
+                None => waiting.only = Some(result),
+            }
             waiting.missing -= 1;
             if waiting.missing == 0 { waiting.waker.take() } else { None }
         };
@@ -69,14 +74,35 @@ impl Group {
     }
 }
 
-impl Future for Answers {
-    type Output = Vec<Result<Receipt>>;
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut waiting = self.0.lock();
-        if waiting.missing > 0 {
-            waiting.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Poll::Ready(std::mem::take(&mut waiting.results).into_iter().flatten().collect())
+impl Answers {
+    /// Every answer, in the order of the sends.
+    pub(crate) async fn all(self) -> Vec<Result<Receipt>> {
+        self.wait(|waiting| {
+            let several = std::mem::take(&mut waiting.results);
+            several.into_iter().chain([waiting.only.take()]).flatten().collect()
+        })
+        .await
+    }
+
+    /// The answer to one send.
+    pub(crate) async fn one(self) -> Result<Receipt> {
+        let answer = self.wait(|waiting| waiting.only.take()).await;
+        answer.unwrap_or_else(|| {
+            let what = "there was no answer for the message";
+            Err(Error::new(ErrorKind::Other, what).with_outcome(SendOutcome::Unknown))
+        })
+    }
+
+    /// Takes them once all are there. Cancel-safe.
+    async fn wait<T>(&self, take: fn(&mut Waiting) -> T) -> T {
+        poll_fn(|cx| {
+            let mut waiting = self.0.lock();
+            if waiting.missing > 0 {
+                waiting.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(take(&mut waiting))
+        })
+        .await
     }
 }

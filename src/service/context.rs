@@ -2,14 +2,17 @@ use super::Failure;
 use super::desk::Desk;
 use super::handler::Answer;
 use super::layer::Outgoing;
+use super::seat::nothing;
 use super::spans;
-use crate::adapter::{BoxFuture, Channel, Message, MessageId, Receipt};
+use crate::adapter::{BoxFuture, Channel, Extensions, Message, MessageId, Receipt};
 use crate::builder::Request;
-use crate::inlet::Tie;
+use crate::clock::later;
+use crate::inlet::Parcel;
 use crate::{Broker, Command, Delivery, IntoMessage, Result};
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 
 /// What a handler knows beside the body of its message, and what it sends with. Cheap to clone.
@@ -18,11 +21,12 @@ use tracing::Instrument;
 pub struct Context<S = ()>(Arc<Call<S>>);
 
 /// One receipt of a message, which its handler shares with whom it likes.
-struct Call<S> {
+pub(super) struct Call<S> {
     desk: Arc<Desk<S>>,
-    message: Message,
-    attempt: u32,
-    tie: Arc<Tie>,
+    // Present as long as there is a context.
+    parcel: Option<Parcel>,
+    /// Until when the handler may take, where it has asked for more time.
+    until: Mutex<Option<Instant>>,
 }
 
 /// A delivery whose message is lent to its handler. Dropped, it comes again with its message.
@@ -31,33 +35,59 @@ pub(super) struct Lent<S>(Option<(Delivery, Arc<Call<S>>)>);
 /// The headers that pass on a trace, by the names of W3C Trace Context.
 const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
+impl<S> Call<S> {
+    #[expect(clippy::expect_used, reason = "it is taken back only when no context is left")]
+    fn parcel(&self) -> &Parcel {
+        self.parcel.as_ref().expect("present as long as there is a context")
+    }
+}
+
 impl<S> Lent<S> {
-    pub(super) fn new(desk: Arc<Desk<S>>, mut delivery: Delivery) -> Self {
-        let (attempt, tie) = (delivery.attempt(), Arc::clone(delivery.tie()));
-        let call = Call { desk, message: delivery.lend(), attempt, tie };
-        Self(Some((delivery, Arc::new(call))))
+    /// An earlier call is used again, unless its handler has left the context with somebody.
+    pub(super) fn new(
+        desk: &Arc<Desk<S>>,
+        mut delivery: Delivery,
+        earlier: Option<Arc<Call<S>>>,
+    ) -> (Self, Context<S>) {
+        let parcel = delivery.lend();
+        let call = |parcel| Arc::new(Call { desk: Arc::clone(desk), parcel, until: Mutex::default() });
+        let mut lent = earlier.unwrap_or_else(|| call(None));
+        match Arc::get_mut(&mut lent) {
+            Some(free) => {
+                free.parcel = parcel;
+                free.until = Mutex::default();
+            }
+            None => lent = call(parcel),
+        }
+        let context = Context(Arc::clone(&lent));
+        (Self(Some((delivery, lent))), context)
     }
 
-    pub(super) fn context(&self) -> Option<Context<S>> {
-        self.0.as_ref().map(|(_, call)| Context(Arc::clone(call)))
+    /// Until when the handler has asked to be let.
+    pub(super) fn until(&self) -> Option<Instant> {
+        let (_, call) = self.0.as_ref()?;
+        *call.until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The delivery with its message. It was given back before if there is none.
-    pub(super) fn back(&mut self) -> Option<(Arc<Desk<S>>, Delivery)> {
-        let (mut delivery, call) = self.0.take()?;
-        let (desk, message) = match Arc::try_unwrap(call) {
-            Ok(call) => (call.desk, call.message),
+    /// The delivery with its message, and the call. There is none only where it was given back before.
+    pub(super) fn back(mut self) -> Option<(Delivery, Arc<Call<S>>)> {
+        self.give_back()
+    }
+
+    fn give_back(&mut self) -> Option<(Delivery, Arc<Call<S>>)> {
+        let (mut delivery, mut call) = self.0.take()?;
+        delivery.restore(match Arc::get_mut(&mut call) {
+            Some(call) => call.parcel.take(),
             // The handler has left its context with somebody.
-            Err(call) => (Arc::clone(&call.desk), call.message.clone()),
-        };
-        delivery.restore(message);
-        Some((desk, delivery))
+            None => call.parcel.as_ref().map(Parcel::copy),
+        });
+        Some((delivery, call))
     }
 }
 
 impl<S> Drop for Lent<S> {
     fn drop(&mut self) {
-        drop(self.back());
+        drop(self.give_back());
     }
 }
 
@@ -65,13 +95,19 @@ impl<S> Context<S> {
     /// The message as it came.
     #[must_use]
     pub fn message(&self) -> &Message {
-        &self.0.message
+        &self.0.parcel().message
     }
 
     /// The number of this attempt, the first being 1. See [`Delivery::attempt`](crate::Delivery::attempt).
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.0.attempt
+        self.0.parcel().attempt
+    }
+
+    /// What only this broker knows about the delivery.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        self.0.parcel().extensions()
     }
 
     /// The channel that it came by.
@@ -94,7 +130,15 @@ impl<S> Context<S> {
 
     /// Resolves when the message belongs to another consumer: what is still done for it is done twice.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
-        Arc::clone(&self.0.tie).lost()
+        Arc::clone(&self.0.parcel().tie).lost()
+    }
+
+    /// Lets this attempt take that long from now at least, whatever [`Policy::timeout`](super::Policy::timeout) says. Again counts from then.
+    ///
+    /// Where there is no time-out it changes nothing: what the broker has lent for a time is extended as long as the handler runs.
+    pub fn extend(&self, by: Duration) {
+        let until = later(self.0.desk.shared.clock.now(), by);
+        *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
     /// Has the message handled by the handler that it is for.
@@ -103,10 +147,12 @@ impl<S> Context<S> {
         S: Send + Sync + 'static,
     {
         let desk = Arc::clone(&self.0.desk);
-        match desk.endpoint(self.message()) {
-            Some(endpoint) => endpoint.handle(self),
-            None => Box::pin(std::future::ready(Err(Failure::reject("no handler for the message")))),
-        }
+        let Some(endpoint) = desk.endpoint(self.message()) else {
+            return Box::pin(std::future::ready(Err(Failure::reject("no handler for the message"))));
+        };
+        let mut work = nothing();
+        endpoint.begin(self, &mut work);
+        Box::pin(work)
     }
 
     fn continued(&self, mut message: Message) -> Message {

@@ -1,24 +1,15 @@
-use super::context::{Context, Lent};
 use super::failure::Verdict;
-use super::handler::{Answer, Endpoint};
+use super::handler::Endpoint;
 use super::layer::{self, Sending};
 use super::observer::{Decision, Observed, Observer};
 use super::registration::Plan;
-use super::spans;
 use super::{Claim, Failure, Followers, Handling, Policy};
-use crate::adapter::{BoxFuture, Channel, ChannelKind, Clock, Message, MessageKey};
+use crate::adapter::{Channel, ChannelKind, Clock, Message, MessageKey};
 use crate::clock::later;
 use crate::{Broker, Consumer, Delivery, ErrorKind, Result, Settlement};
-use std::any::Any;
 use std::collections::HashSet;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
-use std::time::Duration;
-use tracing::Instrument;
 
 /// Where the messages of one channel or subscription are given to their handlers.
 pub(super) struct Desk<S> {
@@ -48,7 +39,7 @@ pub(super) struct Shared<S> {
 }
 
 /// Whether a message is to be handled.
-enum Begun {
+pub(super) enum Begun {
     New(Option<Box<dyn Handling>>),
     Duplicate,
     Lost,
@@ -131,7 +122,7 @@ impl<S> Desk<S> {
     }
 
     /// It comes again, or goes to the dead letters.
-    fn fail(&self, delivery: Delivery, failure: &Failure) {
+    pub(super) fn fail(&self, delivery: Delivery, failure: &Failure) {
         let attempt = delivery.attempt();
         let again = self.policy.backoff.wait_after(attempt.saturating_sub(1));
         let reason = match failure.verdict() {
@@ -194,8 +185,8 @@ impl<S> Desk<S> {
 }
 
 impl<S: Send + Sync + 'static> Desk<S> {
-    /// What is left to do for the delivery, if it is not settled yet.
-    pub(super) fn begin(self: &Arc<Self>, delivery: Delivery) -> Option<BoxFuture<'static, ()>> {
+    /// The handler for the delivery, unless it is settled without one.
+    pub(super) fn admit(&self, delivery: Delivery) -> Option<(Delivery, &Endpoint<S>)> {
         if let Some(undecodable) = delivery.undecodable() {
             let failure = Failure::reject(format!("undecodable: {undecodable}"));
             self.fail(delivery, &failure);
@@ -209,57 +200,11 @@ impl<S: Send + Sync + 'static> Desk<S> {
             self.unknown(delivery);
             return None;
         };
-        Some(match self.shared.layers.clone() {
-            None => endpoint.job(delivery, self),
-            Some(layers) => self.job(delivery, |context| async move { layers.run(context).await }),
-        })
-    }
-
-    /// Has the delivery handled, and settles it.
-    pub(super) fn job<Fut>(
-        self: &Arc<Self>,
-        delivery: Delivery,
-        handle: impl FnOnce(Context<S>) -> Fut + Send + 'static,
-    ) -> BoxFuture<'static, ()>
-    where
-        Fut: Future<Output = Answer> + Send + 'static,
-    {
-        let desk = Arc::clone(self);
-        // What few need is boxed: this is moved once for every message.
-        Box::pin(async move {
-            let mut handling = None;
-            if desk.policy.duplicates.is_some() {
-                match Box::pin(desk.begin_once(&delivery)).await {
-                    Begun::New(begun) => handling = begun,
-                    Begun::Duplicate => {
-                        count(&desk.counts.duplicates);
-                        return desk.conclude(delivery, Delivery::ack, Decision::Duplicate);
-                    }
-                    // It comes again by itself.
-                    Begun::Lost => return,
-                }
-            }
-            let span = spans::process(&desk.name, &desk.channel, delivery.message(), delivery.attempt());
-            let (clock, timeout) =
-                (desk.policy.timeout.map(|_| Arc::clone(&desk.shared.clock)), desk.policy.timeout);
-            let mut lent = Lent::new(desk, delivery);
-            let Some(context) = lent.context() else { return };
-            let outcome = within(clock, timeout, async { handle(context).await }.instrument(span)).await;
-            let Some((desk, delivery)) = lent.back() else { return };
-            match (outcome, handling) {
-                (Ok(None), None) => desk.handled(delivery),
-                (Ok(reply), handling) => Box::pin(desk.finish(delivery, reply, handling)).await,
-                (Err(failure), handling) => {
-                    // Given up before the message comes again.
-                    drop(handling);
-                    desk.fail(delivery, &failure);
-                }
-            }
-        })
+        Some((delivery, endpoint))
     }
 
     /// Waits while the message is handled elsewhere, and while the store is away; a message without an id is always new.
-    async fn begin_once(&self, delivery: &Delivery) -> Begun {
+    pub(super) async fn begin_once(&self, delivery: &Delivery) -> Begun {
         let (Some(store), Some(id)) = (&self.policy.duplicates, delivery.message().id()) else {
             return Begun::New(None);
         };
@@ -304,13 +249,29 @@ impl<S: Send + Sync + 'static> Desk<S> {
         }
     }
 
-    fn handled(&self, delivery: Delivery) {
+    /// Gives it back to be acknowledged, where nobody observes that.
+    pub(super) fn handled(&self, delivery: Delivery) -> Option<Delivery> {
         count(&self.counts.handled);
+        if self.shared.observer.is_none() {
+            return Some(delivery);
+        }
         self.conclude(delivery, Delivery::ack, Decision::Acknowledged);
+        None
+    }
+
+    /// Acknowledges what was handled before.
+    pub(super) fn repeated(&self, delivery: Delivery) {
+        count(&self.counts.duplicates);
+        self.conclude(delivery, Delivery::ack, Decision::Duplicate);
     }
 
     /// The reply is sent, what was handled is written down, and then it is acknowledged.
-    async fn finish(&self, delivery: Delivery, reply: Option<Message>, handling: Option<Box<dyn Handling>>) {
+    pub(super) async fn finish(
+        &self,
+        delivery: Delivery,
+        reply: Option<Message>,
+        handling: Option<Box<dyn Handling>>,
+    ) {
         let done = async {
             if let Some(reply) = reply {
                 self.answer(&delivery, reply).await?;
@@ -321,31 +282,8 @@ impl<S: Send + Sync + 'static> Desk<S> {
             }
         };
         match done.await {
-            Ok(()) => self.handled(delivery),
+            Ok(()) => drop(self.handled(delivery).map(Delivery::ack)),
             Err(failure) => self.fail(delivery, &failure),
-        }
-    }
-}
-
-/// A panic is a failure, and so is what takes too long.
-async fn within(
-    clock: Option<Arc<dyn Clock>>,
-    timeout: Option<Duration>,
-    handling: impl Future<Output = Answer>,
-) -> Answer {
-    let mut handling = pin!(handling);
-    let caught = poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| handling.as_mut().poll(cx)))
-            .unwrap_or_else(|panic: Box<dyn Any + Send>| Poll::Ready(Err(Failure::panicked(&*panic))))
-    });
-    let (Some(clock), Some(within)) = (clock, timeout) else {
-        return caught.await;
-    };
-    tokio::select! {
-        biased;
-        outcome = caught => outcome,
-        () = clock.sleep_until(later(clock.now(), within)) => {
-            Err(Failure::retry(format!("the handler took longer than {within:?}")))
         }
     }
 }

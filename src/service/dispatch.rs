@@ -1,8 +1,7 @@
 use super::desk::Desk;
+use super::seat::Seat;
 use crate::{Consumer, Result};
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
@@ -13,26 +12,29 @@ pub(super) async fn dispatch<S: Send + Sync + 'static>(
 ) -> Result<()> {
     let mut running = JoinSet::new();
     let mut pace = Pace::default();
+    let mut seat = Seat::new(Arc::clone(&desk));
     loop {
         while !running.is_empty() && running.try_join_next().is_some() {}
         if running.len() >= desk.policy.concurrency {
             running.join_next().await;
             continue;
         }
-        let Some(delivery) = consumer.receive().await? else { break };
-        let Some(mut job) = desk.begin(delivery) else { continue };
+        let Some(delivery) = consumer.receive_after(seat.handled()).await else { break };
+        if !seat.take(delivery) {
+            continue;
+        }
         if pace.is_alone() {
-            running.spawn(job);
+            running.spawn(seat.leave());
             continue;
         }
         // Most handlers that wait for nothing are done at their first turn: a task of their own would cost more than they do.
         let began = pace.is_measured().then(|| desk.shared.clock.now());
-        let done = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx).is_ready())).await;
+        let done = seat.first_turn().await;
         if let Some(began) = began {
             pace.measured(desk.shared.clock.now().saturating_duration_since(began));
         }
         if !done {
-            running.spawn(job);
+            running.spawn(seat.leave());
         }
     }
     while running.join_next().await.is_some() {}

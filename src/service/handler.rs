@@ -1,12 +1,11 @@
 use super::Failure;
 use super::context::Context;
-use super::desk::Desk;
-use crate::adapter::{BoxFuture, Kind, Message};
-use crate::{Body, Command, Delivery, IntoMessage, Result};
+use super::seat::Work;
+use crate::adapter::{Kind, Message};
+use crate::{Body, Command, IntoMessage, Result};
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 /// A function that handles messages of one type: `async fn(B, Context<S>) -> Result<R, Failure>`.
 ///
@@ -36,15 +35,11 @@ pub struct Endpoint<S> {
     pub(super) type_name: &'static str,
     pub(super) kind: Option<Kind>,
     pub(super) reply: Option<&'static str>,
-    job: Job<S>,
-    handle: Handle<S>,
+    begin: Begin<S>,
 }
 
-/// Gives what handles the delivery and settles it, with one allocation.
-type Job<S> = Box<dyn Fn(Delivery, &Arc<Desk<S>>) -> BoxFuture<'static, ()> + Send + Sync>;
-
-/// Gives what handles the message alone, for layers around it.
-type Handle<S> = Box<dyn Fn(Context<S>) -> BoxFuture<'static, Answer> + Send + Sync>;
+/// Lays what handles the message where there may be room for it.
+type Begin<S> = Box<dyn Fn(Context<S>, &mut Work) + Send + Sync>;
 
 /// The reply, if there is one.
 pub(super) type Answer = Result<Option<Message>, Failure>;
@@ -54,27 +49,17 @@ impl<S: Send + Sync + 'static> Endpoint<S> {
         type_name: &'static str,
         kind: Option<Kind>,
         reply: Option<&'static str>,
-        handle: impl Fn(Context<S>) -> Fut + Clone + Send + Sync + 'static,
+        handle: impl Fn(Context<S>) -> Fut + Send + Sync + 'static,
     ) -> Self
     where
         Fut: Future<Output = Answer> + Send + 'static,
     {
-        let alone = handle.clone();
-        Self {
-            type_name,
-            kind,
-            reply,
-            job: Box::new(move |delivery, desk| desk.job(delivery, handle.clone())),
-            handle: Box::new(move |context| Box::pin(alone(context))),
-        }
+        let begin = Box::new(move |context, work: &mut Work| work.set(handle(context)));
+        Self { type_name, kind, reply, begin }
     }
 
-    pub(super) fn job(&self, delivery: Delivery, desk: &Arc<Desk<S>>) -> BoxFuture<'static, ()> {
-        (self.job)(delivery, desk)
-    }
-
-    pub(super) fn handle(&self, context: Context<S>) -> BoxFuture<'static, Answer> {
-        (self.handle)(context)
+    pub(super) fn begin(&self, context: Context<S>, work: &mut Work) {
+        (self.begin)(context, work);
     }
 }
 

@@ -60,6 +60,7 @@ mod policy;
 mod rate_limit;
 mod registration;
 mod running;
+mod seat;
 mod spans;
 
 pub use context::Context;

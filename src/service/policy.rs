@@ -82,6 +82,7 @@ impl Policy {
     }
 
     /// How long one attempt may take; then it counts as failed, and its future is dropped. There is no such limit unless it is set.
+    /// A handler asks for more by [`Context::extend`](super::Context::extend).
     pub const fn timeout(mut self, within: Duration) -> Self {
         self.timeout = Some(within);
         self

@@ -11,23 +11,27 @@ use std::time::Duration;
 const KEYS: u64 = 100;
 /// How much one instance does at least.
 const SHARE: usize = 60;
+/// How much waits for each instance: what it does by the time it is seen that it has done its share depends on the machine.
+const LOAD: u64 = 300;
 /// One round of so many has handlers that hang.
 const HANGING: usize = 10;
 
 pub(crate) async fn drain(place: Place) -> Tried {
     // A hundred processes in all.
     let rounds = if place.name == "kafka" { 40 } else { 30 };
-    let messages = (rounds * SHARE * 3) as u64;
     let name = fresh("fleet-drain");
     let (log, channel) = (log_file(&place, "drain"), channel(&name));
     let mut terms = Terms { url: place.url.clone(), channel: name, log: log.clone(), temper: Temper::Steady };
     let broker = Broker::connect(&place.url).await?;
-    send(&broker, &channel, 0..messages, KEYS).await?;
 
+    let mut messages = 0;
     let (mut longest, mut longest_hanging) = (Duration::ZERO, Duration::ZERO);
     for round in 0..rounds {
         let hangs = round % HANGING == HANGING / 2;
         terms.temper = if hangs { Temper::Hanging } else { Temper::Steady };
+        let more = messages..finished(&log) as u64 + LOAD;
+        messages = more.end;
+        send(&broker, &channel, more, KEYS).await?;
         let before = begins(&log);
         let instance = Instance::start(&terms);
         wait(&log, |lines| {
@@ -38,7 +42,7 @@ pub(crate) async fn drain(place: Place) -> Tried {
         let longest = if hangs { &mut longest_hanging } else { &mut longest };
         *longest = (*longest).max(took);
     }
-    let left = messages as usize - Story::of(&read(&log), KEYS, ATTEMPTS).finished.len();
+    let left = messages as usize - finished(&log);
     terms.temper = Temper::Steady;
     let last = Instance::start(&terms);
     wait(&log, |lines| Story::of(lines, KEYS, ATTEMPTS).finished.len() == messages as usize).await?;
@@ -66,6 +70,10 @@ pub(crate) async fn drain(place: Place) -> Tried {
     broker.delete(&channel).await?;
     broker.close().await?;
     Ok(())
+}
+
+fn finished(log: &std::path::Path) -> usize {
+    Story::of(&read(log), KEYS, ATTEMPTS).finished.len()
 }
 
 fn begins(log: &std::path::Path) -> usize {

@@ -146,15 +146,7 @@ impl Instance {
     }
 
     /// Ends it where it stands.
-    pub(crate) fn kill(mut self) {
-        match &mut self {
-            Self::Process(child) => {
-                child.kill().unwrap();
-                child.wait().unwrap();
-            }
-            Self::Runtime(runtime, ..) => runtime.take().unwrap().shutdown_background(),
-        }
-    }
+    pub(crate) fn kill(self) {}
 
     /// Tells it to end, and says how long that took.
     pub(crate) async fn end(mut self) -> Result<Duration, String> {
@@ -185,6 +177,16 @@ impl Instance {
             }
         }
         Ok(began.elapsed())
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        match self {
+            // It may have ended.
+            Self::Process(child) => drop(child.kill().and_then(|()| child.wait())),
+            Self::Runtime(runtime, ..) => drop(runtime.take().map(Runtime::shutdown_background)),
+        }
     }
 }
 

@@ -216,3 +216,31 @@ async fn an_error_of_sending_can_be_passed_on() -> Result<()> {
     assert_eq!((attempts.as_str(), log.lines()), ("2", vec!["attempt 1".into(), "attempt 2".into()]));
     running.stop().await.map(drop)
 }
+
+#[tokio::test]
+async fn a_context_that_is_kept_stays_that_of_its_message() -> Result<()> {
+    let broker = Broker::connect("memory://").await?;
+    let (keep, mut kept) = tokio::sync::mpsc::unbounded_channel();
+    let serve = move |order: Order, cx: Context| {
+        keep.send((order.id, cx)).expect("the test listens");
+        async { Ok::<_, Failure>(()) }
+    };
+    let running = Service::new("kitchen").handle(&ORDERS, serve).start(&broker).await?;
+    let mut contexts = Vec::new();
+    for id in 1..=20 {
+        broker.send(&ORDERS, &order(id, "ada")).await?;
+        let (handled, context) = kept.recv().await.expect("it is handled");
+        assert_eq!(handled, id);
+        // Some are kept, so that what is used again and what is not take turns.
+        if id % 3 > 0 {
+            contexts.push((id, context));
+        }
+    }
+    until(|| counts(&running) == [20, 0, 0, 0] && running.status()[0].consumer.unsettled == 0).await;
+    for (id, context) in &contexts {
+        assert_eq!(Order::decode(context.message().body())?.id, *id);
+        assert_eq!(context.attempt(), 1);
+    }
+    assert_eq!(running.status()[0].consumer.acked, 20);
+    running.stop().await.map(drop)
+}
