@@ -36,6 +36,12 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// What a program of another language has measured of itself.
+    #[must_use]
+    pub const fn new(elapsed: Duration, cpu: Duration, messages: usize) -> Self {
+        Self { elapsed, cpu, messages }
+    }
+
     /// Messages per second.
     #[must_use]
     pub fn rate(&self) -> f64 {

@@ -1,15 +1,18 @@
 //! Gates on heap allocations per message: exact, and the same on a busy machine. One test, because the counter counts the whole process.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use anybroker::{Broker, Channel, Consumer, Message, Producer};
+use anybroker::{Broker, Channel, Consumer, Context, Failure, Message, Producer, Service};
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 static ORDERS: Channel = Channel::point_to_point("orders");
+static SERVED: Channel = Channel::point_to_point("served");
 
 /// So many messages that what grows with them, and then stays, counts for nothing.
 const MESSAGES: usize = 64 * 400;
@@ -27,7 +30,12 @@ async fn a_message_costs_few_allocations() {
     let mut consumer = broker.consumer(&ORDERS).await.unwrap();
     let payload = Bytes::from_static(&[7; 64]);
 
-    let mut counted = [0.0; 3];
+    let handled = Arc::new(Semaphore::new(0));
+    let service = Service::new("kitchen").with_state(Arc::clone(&handled)).fallback(&SERVED, serve);
+    let running = service.start(&broker).await.unwrap();
+    let served = broker.producer(&SERVED).await.unwrap();
+
+    let mut counted = [0.0; 4];
     for round in ["warming up", "counting"] {
         let counting = Region::new(ALLOCATOR);
         one_by_one(&producer, &mut consumer, &payload).await;
@@ -40,11 +48,20 @@ async fn a_message_costs_few_allocations() {
         let counting = Region::new(ALLOCATOR);
         in_batches(&producer, &mut consumer, &payload).await;
         counted[2] = per_message(&counting);
+
+        let counting = Region::new(ALLOCATOR);
+        served_in_batches(&served, &handled, &payload).await;
+        counted[3] = per_message(&counting);
         println!(
-            "{round}: {counted:.3?} allocations per message: alone, sent in batches of {BATCH}, received in batches too"
+            "{round}: {counted:.3?} allocations per message: alone, sent in batches of {BATCH}, received in batches too, handled by a service"
         );
     }
-    let [alone, sent_batched, batched] = counted;
+    running.stop().await.unwrap();
+    let [alone, sent_batched, batched, handled] = counted;
+    assert!(
+        handled <= MOST_BATCHED,
+        "{handled} for one sent in a batch and handled by a service, {MOST_BATCHED} allowed"
+    );
     assert!(alone <= MOST_ALONE, "{alone} for a message alone, {MOST_ALONE} allowed");
     assert!(sent_batched <= MOST_BATCHED, "{sent_batched} for one sent in a batch, {MOST_BATCHED} allowed");
     assert!(
@@ -83,6 +100,18 @@ async fn in_batches(producer: &Producer, consumer: &mut Consumer, payload: &Byte
         }
     }
     consumer.flush().await.unwrap();
+}
+
+async fn served_in_batches(producer: &Producer, handled: &Semaphore, payload: &Bytes) {
+    for _ in 0..MESSAGES / BATCH {
+        send_batch(producer, payload).await;
+        handled.acquire_many(BATCH as u32).await.unwrap().forget();
+    }
+}
+
+async fn serve(_: Message, cx: Context<Arc<Semaphore>>) -> Result<(), Failure> {
+    cx.state().add_permits(1);
+    Ok(())
 }
 
 async fn send_batch(producer: &Producer, payload: &Bytes) {

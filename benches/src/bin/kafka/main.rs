@@ -1,14 +1,23 @@
-//! The Kafka adapter through the public API, against rdkafka used at its best and as people use it, and ruststream, on a real server.
+//! The Kafka adapter through the public API, against rdkafka used at its best and as people use it, and against peers, on a real server.
 //!
 //! ```text
 //! scripts/brokers up kafka; eval "$(scripts/brokers env)"
-//! cargo run --release -p anybroker-benches --features kafka --bin kafka [-- [--rounds N] [--workers N] [--group TITLE] [--only NAME]]
+//! cargo run --release -p anybroker-benches --features kafka --bin kafka [-- [--rounds N] [--workers N] [--group TITLE] [--only NAME] [--watermill FILE] [--sea-streamer FILE]]
+//! ```
+//!
+//! Two peers are programs of their own, and take part where they are built and named:
+//!
+//! ```text
+//! (cd benches/watermill && go build -o ../../target/watermill .)
+//! cargo build --release --manifest-path benches/sea_streamer/Cargo.toml --target-dir target
+//! cargo run … -- --watermill target/watermill --sea-streamer target/release/sea_streamer
 //! ```
 #![expect(clippy::print_stdout, reason = "the table is the result")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on has no result")]
 
 mod bare;
 mod ours;
+mod program;
 mod rust_stream;
 mod server;
 
@@ -53,7 +62,7 @@ fn main() {
 
 /// The first is what the others are compared with.
 fn senders<'a>(at: &'a Bench<'a>) -> Vec<Case<'a>> {
-    vec![
+    let mut cases = vec![
         at.sends("rdkafka, batches of 64", |job| bare::send_batches(job, Fields::None)),
         at.sends("rdkafka, batches of 64, with id and time", |job| {
             bare::send_batches(job, Fields::IdAndTime)
@@ -63,12 +72,22 @@ fn senders<'a>(at: &'a Bench<'a>) -> Vec<Case<'a>> {
         at.sends("anybroker, send_all of 64", ours::send_batches),
         at.sends("anybroker, 1024 times send", ours::send),
         at.sends("ruststream, 1024 times publish", rust_stream::send),
-    ]
+    ];
+    for (option, name) in [
+        ("--sea-streamer", "sea-streamer, 1024 times send"),
+        ("--watermill", "watermill, 1024 times Publish"),
+    ] {
+        cases.extend(
+            program::given(option)
+                .map(|program| at.sends(name, move |job| program::run(Arc::clone(&program), "send", job))),
+        );
+    }
+    cases
 }
 
 /// The first is what the others are compared with.
 fn receivers<'a>(at: &'a Bench<'a>) -> Vec<Case<'a>> {
-    vec![
+    let mut cases = vec![
         at.receives("BaseConsumer on a thread", Fields::None, bare::receive_on_a_thread),
         at.receives(
             "BaseConsumer on a thread, with id and time",
@@ -81,7 +100,15 @@ fn receivers<'a>(at: &'a Bench<'a>) -> Vec<Case<'a>> {
         at.receives("anybroker, receive", Fields::IdAndTime, ours::receive),
         at.receives("ruststream, batches of 64", Fields::None, rust_stream::receive_batches),
         at.receives("ruststream, stream", Fields::None, rust_stream::receive),
-    ]
+    ];
+    for (option, name) in [("--sea-streamer", "sea-streamer, next"), ("--watermill", "watermill, Subscribe")]
+    {
+        cases.extend(program::given(option).map(|program| {
+            let receive = move |job| program::run(Arc::clone(&program), "receive", job);
+            at.receives(name, Fields::None, receive)
+        }));
+    }
+    cases
 }
 
 /// Where runs take place.
@@ -93,7 +120,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     /// Sends all to a topic of its own. Fails if not all of it is there in the end.
-    fn sends<F>(&'a self, name: &'static str, send: fn(Job) -> F) -> Case<'a>
+    fn sends<F>(&'a self, name: &'static str, send: impl Fn(Job) -> F + 'a) -> Case<'a>
     where
         F: Future<Output = Sample> + Send + 'static,
     {
@@ -109,7 +136,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Receives and acknowledges all of a topic of its own. Measured from the first message on: joining a group takes as long for everybody.
-    fn receives<F>(&'a self, name: &'static str, fields: Fields, receive: fn(Job) -> F) -> Case<'a>
+    fn receives<F>(&'a self, name: &'static str, fields: Fields, receive: impl Fn(Job) -> F + 'a) -> Case<'a>
     where
         F: Future<Output = Sample> + Send + 'static,
     {
