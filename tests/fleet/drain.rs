@@ -1,7 +1,7 @@
 //! Told to end under load again and again: nothing is lost, what was finished is not handled again, and it ends in time, also where a handler hangs.
 
 use crate::instance::{ATTEMPTS, DEADLINE, GRACE, Instance, Temper, Terms, channel, log_file, send};
-use crate::log::{Line, Story, read};
+use crate::log::{Line, Story, read, remove};
 use crate::order::wait;
 use crate::trials::fresh;
 use crate::{Place, Tried};
@@ -65,7 +65,7 @@ pub(crate) async fn drain(place: Place) -> Tried {
     if longest > DEADLINE || longest_hanging > DEADLINE + GRACE {
         return Err(format!("it took {longest:?}, and {longest_hanging:?} where a handler hung").into());
     }
-    std::fs::remove_file(&log)?;
+    remove(&log)?;
     broker.delete(channel.dead_letters()).await?;
     broker.delete(&channel).await?;
     broker.close().await?;

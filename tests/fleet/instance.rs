@@ -1,6 +1,6 @@
 //! One instance of a service: a process, or, where the broker is memory, a runtime of its own.
 
-use crate::log::{Line, Log};
+use crate::log::{Line, Log, said};
 use crate::rng::Rng;
 use crate::wait::{now, sleep};
 use crate::{Place, Tried};
@@ -77,20 +77,24 @@ pub(crate) fn act() -> Option<ExitCode> {
     });
     // A handler that hangs is no reason to stay.
     runtime.shutdown_background();
-    Some(match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("instance: {error}");
-            ExitCode::FAILURE
-        }
-    })
+    Some(if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(crate) fn channel(name: &str) -> Channel {
     Channel::named(ChannelKind::PointToPoint, name).order_per_key()
 }
 
+/// How often an instance says how it is doing.
+const REPORT: Duration = Duration::from_secs(5);
+
 async fn serve(terms: Terms, until: impl Future) -> Result<()> {
+    let said = Log::open(&said(&terms.log));
+    let served = report(&terms, until, &said).await;
+    said.say(&format!("ended: {served:?}"));
+    served
+}
+
+async fn report(terms: &Terms, until: impl Future, said: &Log) -> Result<()> {
     let broker = Broker::builder().config(Config::url(&terms.url)?).close_deadline(DEADLINE).open().await?;
     let log = Log::open(&terms.log);
     let policy = Policy::new()
@@ -100,7 +104,15 @@ async fn serve(terms: Terms, until: impl Future) -> Result<()> {
     let service = Service::new("fleet").with_state((log.clone(), terms.temper)).policy(policy);
     let running = service.handle(&channel(&terms.channel), handle).start(&broker).await?;
     log.write(Line::Up);
-    until.await;
+    let (mut until, mut status) = (std::pin::pin!(until), broker.status());
+    loop {
+        tokio::select! {
+            _ = &mut until => break,
+            _ = status.changed() => {}
+            () = sleep(REPORT) => {}
+        }
+        said.say(&format!("{:?}; {:?}", *status.borrow_and_update(), running.status()));
+    }
     running.stop().await?;
     broker.close().await.map(drop)
 }

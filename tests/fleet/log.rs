@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// One file for all; a line is one write to its end.
 #[derive(Clone, Debug)]
@@ -35,6 +36,24 @@ impl Log {
         };
         (&*self.0).write_all(text.as_bytes()).unwrap();
     }
+
+    /// Words of an instance, for whoever looks for what went wrong.
+    pub(crate) fn say(&self, words: &str) {
+        let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let text = format!("{seconds} {}: {words}\n", std::process::id());
+        (&*self.0).write_all(text.as_bytes()).unwrap();
+    }
+}
+
+/// Where the words of instances with that log are.
+pub(crate) fn said(log: &Path) -> PathBuf {
+    log.with_extension("said")
+}
+
+/// Takes away a log that nobody needs any more.
+pub(crate) fn remove(log: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(said(log))?;
+    std::fs::remove_file(log)
 }
 
 /// All whole lines so far.
@@ -104,7 +123,7 @@ impl Story {
         story
     }
 
-    fn is_decided(&self, number: u64) -> bool {
+    pub(crate) fn is_decided(&self, number: u64) -> bool {
         self.finished.contains(&number) || self.exhausted.contains(&number)
     }
 

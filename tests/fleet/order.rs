@@ -1,7 +1,7 @@
 //! 10,000 messages over 100 keys, four instances, one attempt of twenty failing or panicking, instances killed and replaced.
 
 use crate::instance::{ATTEMPTS, Instance, Temper, Terms, Work, channel, log_file, send};
-use crate::log::{Line, Story, read};
+use crate::log::{Line, Story, read, remove, said};
 use crate::rng::Rng;
 use crate::trials::fresh;
 use crate::wait::{now, sleep, within};
@@ -69,7 +69,7 @@ pub(crate) async fn order(place: Place) -> Tried {
         )
         .into());
     }
-    std::fs::remove_file(&log)?;
+    remove(&log)?;
     broker.delete(channel.dead_letters()).await?;
     broker.delete(&channel).await?;
     broker.close().await?;
@@ -91,10 +91,24 @@ pub(crate) async fn wait(log: &Path, enough: impl Fn(&[Line]) -> bool) -> Tried 
         if lines.len() > seen {
             (seen, since) = (lines.len(), now());
         } else if since.elapsed() > PATIENCE {
-            return Err(format!("nothing has happened for {PATIENCE:?}; see {}", log.display()).into());
+            return Err(stands_still(log, &lines).into());
         }
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn stands_still(log: &Path, lines: &[Line]) -> String {
+    let story = Story::of(lines, KEYS, ATTEMPTS);
+    let begun = story.begun.keys().filter(|number| !story.is_decided(**number)).collect::<Vec<_>>();
+    let said = std::fs::read_to_string(said(log)).unwrap_or_default();
+    let mut last: Vec<&str> = said.lines().rev().take(12).collect();
+    last.reverse();
+    format!(
+        "nothing has happened for {PATIENCE:?} after {} were decided; begun and not decided: {begun:?}; see {}; the instances said last:\n    {}",
+        story.decided(),
+        log.display(),
+        last.join("\n    ")
+    )
 }
 
 /// The numbers of the messages there: at least so many, and all that follow at once.
