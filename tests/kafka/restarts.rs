@@ -3,7 +3,7 @@
 
 use crate::server::Server;
 use crate::trials::fresh;
-use crate::wait::within;
+use crate::wait::{until, within};
 use crate::{Part, Tried, part};
 use anybroker::channel::ChannelKind;
 use anybroker::{Broker, Channel, Config, Consumer, Message, Producer};
@@ -18,11 +18,14 @@ pub(crate) const PARTS: &[Part] =
 
 /// How many of each kind are connected, and how many connect again and again: few are unlucky each time.
 const OF_EACH: usize = 4;
-const COMERS: usize = 32;
+const COMERS: usize = 16;
 const KILLS: usize = 2;
 
-/// By when everybody is at work again.
+/// By when everybody is at work again, once the server is.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often those who connect try again: they are to be there when the server comes.
+const AGAIN: Duration = Duration::from_millis(500);
 
 async fn all_go_on(server: Arc<Server>) -> Tried {
     let channel = Channel::named(ChannelKind::PublishSubscribe, fresh("faults")).durable();
@@ -44,18 +47,27 @@ async fn all_go_on(server: Arc<Server>) -> Tried {
             all.consumers.push((format!("{kind} {number}"), broker.consumer(from).await?));
         }
     }
-    let (over, ends) = watch::channel(false);
+    let (starts, seen) = watch::channel(0);
     let mut comers = JoinSet::new();
+    let mut opened = Vec::new();
     for _ in 0..COMERS {
-        comers.spawn(come_and_go(Arc::clone(&server), channel.clone(), ends.clone()));
+        let (opens, last) = watch::channel(None);
+        opened.push(last);
+        comers.spawn(come_and_go(Arc::clone(&server), channel.clone(), seen.clone(), opens));
     }
     for round in 0..=KILLS {
         if round > 0 {
             server.kill_and_restart(Duration::ZERO).await?;
+            starts.send_replace(round);
         }
         all.work(round).await?;
+        let late = || opened.iter().filter(|last| *last.borrow() != Some(round)).count();
+        if !until(PATIENCE, || late() == 0).await {
+            let ended = comers.try_join_next();
+            return Err(format!("after {round} restarts {} have not opened; ended: {ended:?}", late()).into());
+        }
     }
-    over.send_replace(true);
+    drop(starts);
     let mut came = 0;
     while let Some(comer) = comers.join_next().await {
         came += comer??;
@@ -77,22 +89,20 @@ async fn open(server: &Server, options: &str, brokers: &mut Vec<Broker>) -> anyb
     Ok(broker)
 }
 
-/// Opens a producer after another, as long as the server is disturbed. Says how many.
+/// Opens a producer after another, as long as the server is started again, and says after which start the last one was opened. Says how many in the end.
 async fn come_and_go(
     server: Arc<Server>,
     channel: Channel,
-    over: watch::Receiver<bool>,
-) -> Result<usize, String> {
+    starts: watch::Receiver<usize>,
+    opened: watch::Sender<Option<usize>>,
+) -> anybroker::Result<usize> {
     let mut came = 0;
-    while !*over.borrow() {
-        let config = Config::url(&server.url).map_err(|error| error.to_string())?;
-        let broker = Broker::builder().config(config).open_lazy().map_err(|error| error.to_string())?;
-        let opened = within(PATIENCE, broker.producer(&channel)).await;
-        let status = broker.status().borrow().clone();
-        opened
-            .ok_or_else(|| format!("the {came}th producer does not open: {status:?}"))?
-            .map_err(|e| e.to_string())?;
-        broker.close().await.map_err(|error| error.to_string())?;
+    while starts.has_changed().is_ok() {
+        let start = *starts.borrow();
+        let broker = Broker::builder().config(Config::url(&server.url)?).backoff(AGAIN, AGAIN).open_lazy()?;
+        broker.producer(&channel).await?;
+        opened.send_replace(Some(start));
+        broker.close().await?;
         came += 1;
     }
     Ok(came)
