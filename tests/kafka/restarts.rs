@@ -60,7 +60,7 @@ async fn all_go_on(server: Arc<Server>) -> Tried {
             server.kill_and_restart(Duration::ZERO).await?;
             starts.send_replace(round);
         }
-        all.work(round).await?;
+        all.work(&server, &channel, round).await?;
         let late = || opened.iter().filter(|last| *last.borrow() != Some(round)).count();
         if !until(PATIENCE, || late() == 0).await {
             let ended = comers.try_join_next();
@@ -116,7 +116,7 @@ struct All {
 
 impl All {
     /// Each sends one, and everybody receives all of them.
-    async fn work(&mut self, round: usize) -> Tried {
+    async fn work(&mut self, server: &Server, channel: &Channel, round: usize) -> Tried {
         let bodies: BTreeSet<String> =
             (0..self.producers.len()).map(|number| format!("{round}/{number}")).collect();
         let mut sending = JoinSet::new();
@@ -139,15 +139,39 @@ impl All {
             wrong.extend(sent?.err().map(|error| format!("a producer: {error}")));
         }
         while let Some(received) = receiving.join_next().await {
-            let (consumer, left) = received?;
-            self.consumers.push(consumer);
-            wrong.extend(left);
+            let ((name, consumer), left) = received?;
+            if let Some(left) = left {
+                wrong.push(format!("{left}; {:?}", consumer.status()));
+                if let Some(group) = group(channel, &name) {
+                    wrong.extend(seen(server, &group).await);
+                }
+            }
+            self.consumers.push((name, consumer));
         }
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(format!("after {round} restarts:\n    {}", wrong.join("\n    ")).into()),
         }
     }
+}
+
+/// The group of that consumer, if it is in one.
+fn group(channel: &Channel, consumer: &str) -> Option<String> {
+    let subscription = consumer.replace(' ', "-");
+    (!consumer.starts_with("alone")).then(|| format!("{}/{subscription}", channel.name()))
+}
+
+/// What the server says of the group: whether the fault is on this side.
+async fn seen(server: &Server, group: &str) -> Vec<String> {
+    let mut said = Vec::new();
+    for what in ["--state", "--members", "--offsets"] {
+        let arguments = ["consumer-groups", "--group", group, "--describe", what];
+        said.push(match server.tool(&arguments, String::new()).await {
+            Ok(text) => text,
+            Err(failed) => failed.message().unwrap_or_default().to_owned(),
+        });
+    }
+    said
 }
 
 async fn receive(consumer: &mut Consumer, missing: &mut BTreeSet<String>) -> anybroker::Result<()> {
