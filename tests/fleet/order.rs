@@ -27,22 +27,13 @@ pub(crate) async fn order(place: Place) -> Tried {
     let mut instances: Vec<Instance> = (0..INSTANCES).map(|_| Instance::start(&terms)).collect();
     wait(&log, |lines| ups(lines) == INSTANCES).await?;
 
-    let sending = tokio::spawn({
-        let (broker, channel) = (broker.clone(), channel.clone());
-        async move { send(&broker, &channel, 0..MESSAGES, KEYS).await.map_err(|failed| format!("{failed:?}")) }
-    });
-    let mut rng = Rng::new(7);
-    for kill in 1..=KILLS {
-        // At some point of the work, wherever that is.
-        let enough = MESSAGES as usize / (KILLS + 2) * kill;
-        wait(&log, |lines| Story::of(lines, KEYS, ATTEMPTS).decided() >= enough).await?;
-        instances.swap_remove(rng.below_usize(INSTANCES as u32)).kill();
-        instances.push(Instance::start(&terms));
-        if kill == KILLS / 2 {
-            instances.push(Instance::start(&terms));
-        }
+    let working = async {
+        tokio::try_join!(send(&broker, &channel, 0..MESSAGES, KEYS), kill(&terms, &mut instances)).map(drop)
+    };
+    if let Err(failed) = working.await {
+        let (why, status) = (failed.message().unwrap_or_default(), broker.status().borrow().clone());
+        return Err(format!("{why}\n    who sends: {status:?}").into());
     }
-    sending.await.map_err(|failed| failed.to_string())??;
     wait(&log, |lines| Story::of(lines, KEYS, ATTEMPTS).decided() == MESSAGES as usize).await?;
     for instance in instances {
         instance.end().await?;
@@ -73,6 +64,21 @@ pub(crate) async fn order(place: Place) -> Tried {
     broker.delete(channel.dead_letters()).await?;
     broker.delete(&channel).await?;
     broker.close().await?;
+    Ok(())
+}
+
+/// Kills and replaces some of the instances, each at some point of the work, wherever that is.
+async fn kill(terms: &Terms, instances: &mut Vec<Instance>) -> Tried {
+    let mut rng = Rng::new(7);
+    for kill in 1..=KILLS {
+        let enough = MESSAGES as usize / (KILLS + 2) * kill;
+        wait(&terms.log, |lines| Story::of(lines, KEYS, ATTEMPTS).decided() >= enough).await?;
+        instances.swap_remove(rng.below_usize(INSTANCES as u32)).kill();
+        instances.push(Instance::start(terms));
+        if kill == KILLS / 2 {
+            instances.push(Instance::start(terms));
+        }
+    }
     Ok(())
 }
 
