@@ -92,6 +92,7 @@ const TABLE: &[(&str, &[Fault])] = &[
     ("lifecycle/sender-close-flushes", &[CloseDropsSends]),
     ("lifecycle/missing-is-not-found", &[OpensMissing, VerifyMakes]),
     ("lifecycle/declare-twice", &[DeclareEmpties, DeclareOnce]),
+    ("lifecycle/declared-by-many-at-once", &[DeclareEmpties, DeclareOnce]),
     ("lifecycle/declare-differently", &[NeverConflicts]),
     ("lifecycle/verify-makes-nothing", &[VerifyMakes]),
     ("lifecycle/delete", &[DeleteIsNoOp, DeleteOnce]),

@@ -15,7 +15,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Talks to the broker about its objects. RabbitMQ ends the channel with every refusal; then the next question opens another.
 pub(crate) struct Registrar {
@@ -54,6 +54,9 @@ impl Unsaid {
 
 /// A limit that is never reached: RabbitMQ 4 has one of 20 where none is said, and drops what exceeds it where there is no dead-letter queue.
 const UNLIMITED: u32 = i32::MAX as u32;
+
+/// How soon it is asked again for a queue that is there and does not answer.
+const AGAIN: Duration = Duration::from_millis(100);
 
 impl Registrar {
     pub(crate) const fn new(link: Arc<Link>, clock: Arc<dyn Clock>, deadline: Instant) -> Self {
@@ -128,8 +131,7 @@ impl Registrar {
     pub(crate) async fn has_queue(&mut self, name: &str) -> Result<bool> {
         let name = short("the queue's name", name)?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let channel = self.channel().await?;
-        found(self.answer(channel.queue_declare(name, passive, FieldTable::default())).await)
+        found(self.declare_queue(name, passive, FieldTable::default()).await)
     }
 
     /// A queue of this connection alone, gone with it.
@@ -318,8 +320,30 @@ impl Registrar {
 
     async fn queue(&mut self, name: &str, arguments: FieldTable) -> Result<()> {
         let name = short("the queue's name", name)?;
-        let channel = self.channel().await?;
-        self.answer(channel.queue_declare(name, QueueDeclareOptions::durable(), arguments)).await.map(drop)
+        self.declare_queue(name, QueueDeclareOptions::durable(), arguments).await
+    }
+
+    /// One that somebody else is making just now is said to be down, and is not for long.
+    async fn declare_queue(
+        &mut self,
+        name: ShortString,
+        options: QueueDeclareOptions,
+        arguments: FieldTable,
+    ) -> Result<()> {
+        loop {
+            let channel = self.channel().await?;
+            let declaring = channel.queue_declare(name.clone(), options, arguments.clone());
+            match self.answer(declaring).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    let again = self.clock.now() + AGAIN;
+                    if again > self.deadline {
+                        return Err(error);
+                    }
+                    self.clock.sleep_until(again).await;
+                }
+                declared => return declared.map(drop),
+            }
+        }
     }
 
     async fn bind(&mut self, queue: &ShortString, exchange: &ShortString, key: ShortString) -> Result<()> {

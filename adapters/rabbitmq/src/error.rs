@@ -21,6 +21,10 @@ pub(crate) fn operation(what: &str, failed: &lapin::Error) -> Error {
         if help.is_empty() { error } else { error.with_help(help) }
     };
     match said.get_id() {
+        // Its node is down, or somebody else is making it just now. It is there.
+        404 if text.contains("down or inaccessible") => {
+            explain(ErrorKind::Unavailable, "start the node of the cluster that has it")
+        }
         311 => explain(ErrorKind::PayloadTooLarge, ""),
         402 | 404 => explain(ErrorKind::NotFound, "declare it first, or correct its name"),
         403 => explain(
@@ -96,4 +100,24 @@ pub(crate) async fn within<T>(
         }),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operation;
+    use anybroker_contract::ErrorKind;
+    use lapin::protocol::{AMQPError, AMQPSoftError};
+
+    #[test]
+    fn a_queue_whose_node_is_down_is_not_taken_for_one_that_is_not_there() {
+        let missing = "NOT_FOUND - no queue 'orders#7' in vhost '/'";
+        let down = "NOT_FOUND - home node 'rabbit@a' of durable queue 'orders#7' in vhost '/' is down or inaccessible";
+        for (text, kind) in [(missing, ErrorKind::NotFound), (down, ErrorKind::Unavailable)] {
+            let said = AMQPError::new(AMQPSoftError::NOTFOUND.into(), text.into());
+            let failed = lapin::Error::from(lapin::ErrorKind::ProtocolError(said));
+            let error = operation("declaring", &failed);
+            assert_eq!(error.kind(), kind, "{error}");
+            assert!(error.to_string().contains("orders#7"));
+        }
+    }
 }

@@ -7,9 +7,10 @@ use super::check::{Check, Checked, Stop, check, ensure};
 use super::fixture::differing_in_bound;
 use super::lab::{Lab, Route, messages, numbered};
 use super::publish_subscribe::arrives;
-use super::settlement::{lasting, left_is};
-use crate::adapter::{Capability, Declare, ErrorKind, Result, SendOutcome, Topology};
+use super::settlement::{lasting, lasting_with, left_is};
+use crate::adapter::{Capability, Declare, ErrorKind, Message, Result, SendOutcome, Topology};
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 pub(super) const CHECKS: &[Check] = &[
     check!("lifecycle/health", health),
@@ -20,6 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("lifecycle/sender-close-flushes", sender_close_flushes),
     check!("lifecycle/missing-is-not-found", missing_is_not_found),
     check!("lifecycle/declare-twice", declare_twice),
+    check!("lifecycle/declared-by-many-at-once", declared_by_many_at_once),
     check!("lifecycle/declare-differently", declare_differently),
     check!("lifecycle/verify-makes-nothing", verify_makes_nothing),
     check!("lifecycle/delete", delete),
@@ -160,6 +162,39 @@ async fn declare_twice(lab: Lab) -> Checked {
     let all: Vec<String> = (0..5).map(|n| format!("p-{n}")).collect();
     left_is(&lab, &route, &all).await?;
     link.close().await
+}
+
+/// As the instances of a service do that all start for the first time.
+async fn declared_by_many_at_once(lab: Lab) -> Checked {
+    const INSTANCES: usize = 8;
+    const TIMES: usize = 5;
+    let ordered = lab.capabilities().has(Capability::OrderPerKey);
+    let mut links = Vec::new();
+    for _ in 0..INSTANCES {
+        links.push(Arc::new(lab.connect().await?));
+    }
+    for _ in 0..TIMES {
+        let route = lasting_with(&lab, |channel| if ordered { channel.order_per_key() } else { channel })?;
+        let mut opening = JoinSet::new();
+        for link in &links {
+            let (link, route) = (Arc::clone(link), route.clone());
+            opening.spawn(async move {
+                link.declare(&route.topology()).await?;
+                link.sender(route.target()).await
+            });
+        }
+        let all = messages("p", &["a", "b", "c", "d"], INSTANCES);
+        for message in &all {
+            let Some(opened) = opening.join_next().await else { break };
+            opened??.send(std::slice::from_ref(message)).await?;
+        }
+        let all: Vec<String> = all.iter().filter_map(Message::id).map(ToString::to_string).collect();
+        left_is(&lab, &route, &all).await?;
+    }
+    for link in &links {
+        link.close().await?;
+    }
+    Ok(())
 }
 
 async fn declare_differently(lab: Lab) -> Checked {
