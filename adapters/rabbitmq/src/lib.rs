@@ -59,6 +59,7 @@
 //!   RabbitMQ puts there itself, at least once, with its own `x-death` header.
 //! - While the broker is short of memory or disk (`Event::Blocked`, status *stalled*), sends wait until their deadline; receiving and acknowledging go on, as they
 //!   have a connection of their own.
+//! - A queue that another instance is just making, or whose node is down, is asked for again until the opening's deadline, and then is `Unavailable`.
 //! - A channel with a bound refuses what is too much; the sender tries again until there is room. Other senders may get in between, so that the bound may be exceeded by one
 //!   message for each; and room is there again only once the queue has fallen to four fifths of it.
 //!
