@@ -1,15 +1,28 @@
-//! Gate on heap allocations of the trackers of offsets. One test, because the counter counts the whole process.
+//! Gate on heap allocations of the trackers of offsets. One test on the main thread, because the counter counts the whole process.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use anybroker_offsets::{Positions, Tracker};
+use libtest_mimic::{Arguments, Trial};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const WINDOW: usize = 1000;
 
-#[test]
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Then it is run here.
+    arguments.test_threads = Some(1);
+    let trial = Trial::test("a_tracker_that_is_warm_allocates_nothing", || {
+        a_tracker_that_is_warm_allocates_nothing();
+        Ok(())
+    });
+    libtest_mimic::run(&arguments, vec![trial]).exit_code()
+}
+
 fn a_tracker_that_is_warm_allocates_nothing() {
     for step in [1, 3, 1_000_000_000] {
         let mut tracker = Tracker::new(0);
