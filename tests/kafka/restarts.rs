@@ -68,10 +68,8 @@ async fn all_go_on(server: Arc<Server>) -> Tried {
         }
     }
     drop(starts);
-    let mut came = 0;
-    while let Some(comer) = comers.join_next().await {
-        came += comer??;
-    }
+    let all_came = within(PATIENCE, comers.join_all()).await.ok_or("those who come do not end")?;
+    let came: usize = all_came.into_iter().sum::<anybroker::Result<_>>()?;
     eprintln!("{}: {KILLS} kills, {came} came and went", server.name);
     drop(all);
     for broker in brokers {
